@@ -1,0 +1,1 @@
+"""The command line of hpadmin: click only, one file a command group."""

@@ -1,0 +1,1 @@
+"""A running Slurm: its commands, its host lists, its states."""

@@ -1,0 +1,81 @@
+"""Running Slurm's commands (and others) without a shell, behind a protocol that tests and the lab replace.
+
+>>> Local().run(["echo", "hello"], timeout=5).stdout
+'hello\\n'
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hpadmin.errors import OperationFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What a command left behind. Output is text; bytes that are not UTF-8 are kept by surrogate escapes."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+    def check(self) -> Completed:
+        """Return self when the command succeeded; else raise OperationFailed with what it printed."""
+        if self.returncode == 0:
+            return self
+        said = (self.stderr or self.stdout).strip() or "nothing"
+        raise OperationFailed(f"{' '.join(self.argv)} exited {self.returncode} and said: {said}")
+
+
+class Runner(Protocol):
+    """Something that runs a command somewhere: on this host, or in a container of the lab."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        """Run `argv` to its end within `timeout` seconds; `env` adds to the environment.
+
+        Raises OperationFailed when it cannot be started or does not end in time. A non-zero exit is no error here.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Runs commands on this host."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        try:
+            done = subprocess.run(
+                list(argv),
+                input=stdin,
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                capture_output=True,
+                encoding="utf-8",
+                errors="surrogateescape",
+                timeout=timeout,
+                env=None if env is None else {**os.environ, **env},
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise OperationFailed(f"{argv[0]} is not installed on this host, or not on PATH") from error
+        except subprocess.TimeoutExpired as error:
+            raise OperationFailed(f"{' '.join(argv)} did not end within {timeout:g} s") from error
+        return Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
