@@ -1,0 +1,132 @@
+"""Docker, as the lab uses it: a client that answers, and commands run inside containers.
+
+>>> client = connect()                                        # doctest: +SKIP
+>>> ContainerRunner(client, "box").run(["hostname"], timeout=5).stdout   # doctest: +SKIP
+'box\\n'
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import tarfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import docker.errors
+from docker.utils.socket import frames_iter
+
+from hpadmin.errors import OperationFailed
+from hpadmin.slurm.command import Completed
+
+_STDOUT, _STDERR = 1, 2
+
+
+def connect(timeout: float = 60) -> docker.DockerClient:
+    """Return a client of the local engine.
+
+    Raises OperationFailed, with what to do, when none answers within `timeout` seconds.
+    """
+    try:
+        client = docker.from_env(timeout=int(timeout))
+        client.ping()
+    except (docker.errors.DockerException, OSError) as error:
+        raise OperationFailed(
+            f"Docker's engine does not answer: {error}",
+            hint="install and start it (containers/engine.sh does both); your user must be allowed to use it",
+        ) from error
+    return client
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRunner:
+    """Runs commands inside one container: a `hpadmin.slurm.command.Runner`."""
+
+    client: docker.DockerClient
+    container: str
+    """Name or id."""
+    user: str = "root"
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        """See `Runner.run`. The command is ended inside the container when its time is over."""
+        api = self.client.api
+        # timeout(1) ends the command where it runs: closing our side of the connection would not.
+        bounded = ["timeout", "-k", "2", f"{timeout:g}", *argv]
+        try:
+            execution = api.exec_create(
+                self.container,
+                bounded,
+                stdin=stdin is not None,
+                user=self.user,
+                environment=dict(env) if env else None,
+            )["Id"]
+            stream: Any = api.exec_start(execution, socket=True)
+        except docker.errors.APIError as error:
+            raise OperationFailed(
+                f"{argv[0]} cannot be run in container {self.container}: {error.explanation or error}"
+            ) from error
+        out, err = _converse(stream, stdin, deadline=time.monotonic() + timeout + 10)
+        returncode = _exit_code(api, execution)
+        if returncode == 124 and argv[0] != "timeout":
+            raise OperationFailed(f"{' '.join(argv)} did not end within {timeout:g} s in {self.container}")
+        return Completed(tuple(argv), returncode, _text(out), _text(err))
+
+    def put(self, path: str, content: bytes | str, *, mode: int = 0o644, uid: int = 0, gid: int = 0) -> None:
+        """Write one file; its folder must exist."""
+        data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+        folder, _, name = path.rpartition("/")
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.uid, entry.gid = len(data), mode, uid, gid
+            entry.mtime = int(time.time())
+            tar.addfile(entry, io.BytesIO(data))
+        try:
+            self.client.api.put_archive(self.container, folder or "/", archive.getvalue())
+        except docker.errors.APIError as error:
+            raise OperationFailed(
+                f"{path} cannot be written in {self.container}: {error.explanation}"
+            ) from error
+
+
+def _converse(stream: Any, stdin: str | None, *, deadline: float) -> tuple[bytes, bytes]:
+    """Send `stdin`, read both outputs to their end; raise OperationFailed when `deadline` passes in silence."""
+    raw: socket.socket = getattr(stream, "_sock", stream)
+    out, err = bytearray(), bytearray()
+    try:
+        raw.settimeout(max(1.0, deadline - time.monotonic()))
+        if stdin is not None:
+            raw.sendall(stdin.encode("utf-8", "surrogateescape"))
+            raw.shutdown(socket.SHUT_WR)
+        frames: Iterator[tuple[int, bytes]] = frames_iter(stream, tty=False)  # type: ignore[no-untyped-call]
+        for kind, chunk in frames:
+            (out if kind == _STDOUT else err).extend(chunk)
+    except TimeoutError as error:
+        raise OperationFailed("the container does not answer (paused, or its engine is stuck)") from error
+    finally:
+        stream.close()
+    return bytes(out), bytes(err)
+
+
+def _exit_code(api: Any, execution: str) -> int:
+    """The exit code, once the engine has noted it: that may be a moment after the output ended."""
+    for _ in range(500):
+        state = api.exec_inspect(execution)
+        if not state["Running"] and state["ExitCode"] is not None:
+            return int(state["ExitCode"])
+        time.sleep(0.01)
+    raise OperationFailed("the engine does not say how the command ended")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
