@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from hpadmin import __version__
+
 COMMANDS = {
     "config": "Validate a request, render, plan and apply Slurm's configuration, find drift.",
     "topology": "Show the network topology; tell where a job would be placed.",
@@ -48,7 +50,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="hpadmin", prog_name="hpadmin")
+@click.version_option(__version__, prog_name="hpadmin")
 def cli() -> None:
     """HyperPod's configuration, topology, repair and resume for any Slurm cluster.
 

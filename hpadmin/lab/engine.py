@@ -100,7 +100,7 @@ class ContainerRunner:
 
 
 def _converse(stream: Any, stdin: str | None, *, deadline: float) -> tuple[bytes, bytes]:
-    """Send `stdin`, read both outputs to their end; raise OperationFailed when `deadline` passes in silence."""
+    """Send `stdin`, read both outputs to their end; raise OperationFailed once `deadline` passed."""
     raw: socket.socket = getattr(stream, "_sock", stream)
     out, err = bytearray(), bytearray()
     try:
