@@ -1,0 +1,32 @@
+"""Names that may stand in a topology file: what Slurm reads as one plain name.
+
+Slurm reads switch and block names as host lists (`hostlist_create` on them in switch_record.c and
+block_record.c), so a comma or a bracket would make several names of one; a ``#``, a blank or a line end would
+change the file."""
+
+from __future__ import annotations
+
+import re
+
+MAX_NAME = 64
+"""HOST_NAME_MAX, the limit of a SwitchName (switch_record.c)."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def is_plain(name: str) -> bool:
+    """Whether `name` can be written into a topology file as it is."""
+    return len(name) <= MAX_NAME and _PLAIN.fullmatch(name) is not None
+
+
+def why_not(kind: str, name: str) -> str:
+    """A message for a name that is not plain; `kind` is ``node``, ``block`` or ``switch``."""
+    return (
+        f"{name!r} cannot be a {kind} name: only letters, digits, '.', '_' and '-' are allowed, "
+        f"starting with a letter or digit, at most {MAX_NAME} characters"
+    )
+
+
+def natural(name: str) -> tuple[tuple[int, int | str], ...]:
+    """A sort key that puts ``n9`` before ``n10``, as Slurm orders its nodes."""
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part)
