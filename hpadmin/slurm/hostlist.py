@@ -33,7 +33,7 @@ MAX_PREFIXES = 64 * 1024
 MAX_RANGES = 256 * 1024
 """Ranges that one bracket may hold."""
 MAX_HOSTS = 16 * MAX_RANGE
-"""Hosts that a whole list may name here: 16 times what a cluster may have. Slurm goes on until memory ends."""
+"""Hosts that a whole list may name here: 16 times a cluster. Slurm itself goes on until memory ends."""
 MAX_BRACKETS = 100
 """Brackets that one name may have here."""
 
