@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from hpadmin.errors import Problem
+
 
 class NodeType(StrEnum):
     """`SlurmConfig.NodeType` of an instance group."""
@@ -43,6 +45,8 @@ class Hardware:
     accelerator_cores: int = 0
     """NeuronCores of all devices together; 0 for GPUs."""
     efa_interfaces: int = 0
+    ultraserver_nodes: int = 0
+    """Nodes of a whole UltraServer for a type that comes in UltraServers; 0 for all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class Group:
     """As requested; None leaves the instance type's own default."""
     min_count: int | None = None
     partition: str | None = None
+    """None for a group whose nodes are in the universal partition ``dev`` alone, and for other node types."""
     filesystems: tuple[Filesystem, ...] = ()
     deep_health_checks: tuple[str, ...] = ()
 
@@ -98,6 +103,8 @@ class Instance:
     """EC2 network node ids, top layer first; as many as are known."""
     ultraserver: str | None = None
     """`UltraServerInfo.Id`, or the label ``ultraserver-id``."""
+    hostname: str | None = None
+    """First label of `PrivateDnsHostname`; None where the inventory does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,8 @@ class Cluster:
     """The primary first."""
     logins: tuple[Node, ...]
     computes: tuple[Node, ...]
-    """In the order of the request's groups, then of the inventory within a group."""
+    """In the order of the request's groups, then of the names within a group (numbers as numbers), so that
+    a replaced or added instance never moves the others: Slurm's node table may follow this order."""
     accounting: bool = False
     accounting_database: AccountingDatabase | None = None
     node_recovery: bool = True
@@ -135,3 +143,6 @@ class Cluster:
     arn: str = ""
     partitions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Partition name to names of its groups, in the request's order; without the universal ``dev``."""
+    notes: tuple[Problem, ...] = field(default=(), compare=False)
+    """What an administrator should know and what is no error, such as a group that has fewer instances than
+    requested."""

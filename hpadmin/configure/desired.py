@@ -1,0 +1,185 @@
+"""The configuration that a cluster should have: from the model to the text of every file.
+
+    files = render(cluster, RenderOptions())        # {"slurm.conf": "…", "gres.conf": "…", …}
+    mode = file_mode("slurmdbd.conf")               # 0o600
+
+The same cluster and options always give the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from hpadmin.configure import gres, templates
+from hpadmin.configure.gres import NodeGres
+from hpadmin.configure.options import RenderOptions
+from hpadmin.errors import InvalidInput, Problem
+from hpadmin.model import Cluster, Node
+from hpadmin.request import catalog
+from hpadmin.slurm import hostlist
+from hpadmin.topology.choose import TopologyChoice, choose
+
+UNIVERSAL_PARTITION = "dev"
+"""Partition of every compute node, besides its group's own."""
+
+_SECRET_FILES = frozenset({"slurmdbd.conf"})
+_NODES_A_LINE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """All files, and what the administrator should know about them."""
+
+    files: dict[str, str]
+    """Name relative to the configuration directory, and text."""
+    topology: TopologyChoice
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLine:
+    """One NodeName line: neighbours in name with the same hardware."""
+
+    names: str
+    addresses: str
+    hostnames: str
+    cpus: int
+    cores: int
+    threads: int
+    memory: int
+    gres: str
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLine:
+    """One PartitionName line."""
+
+    name: str
+    nodes: str
+    default: bool
+    topology: str = ""
+
+
+def render(cluster: Cluster, options: RenderOptions | None = None) -> dict[str, str]:
+    """Return every file of the configuration: relative name to text. See `render_all` for what is told besides.
+
+    Raises InvalidInput when the cluster cannot be configured (no controller yet, contradicting network facts,
+    device files that do not fit) or a value cannot stand in a Slurm file.
+    """
+    return render_all(cluster, options).files
+
+
+def render_all(cluster: Cluster, options: RenderOptions | None = None) -> Rendered:
+    """Like `render`, with the topology that was chosen and the warnings that go with it."""
+    options = options or RenderOptions()
+    if not cluster.controllers:
+        raise InvalidInput(
+            "the cluster has no controller to configure",
+            [Problem("InstanceGroups", "no instance of the Controller group is in the inventory")],
+        )
+    topology = choose(cluster, options.release, block_sizes=options.block_sizes, spares=options.spares)
+    gres_of = {node.name: gres.of_node(node, options) for node in cluster.computes}
+    context: dict[str, Any] = {
+        "cluster": cluster,
+        "options": options,
+        "controllers": [f"{node.name}({node.instance.address})" for node in cluster.controllers],
+        "task_plugin": "task/cgroup,task/affinity" if options.process_tracking == "cgroup" else "task/none",
+        "gres_types": gres.types(gres_of.values()),
+        "topology": topology,
+        "placeholders": hostlist.fold(topology.placeholders),
+        "node_lines": list(_node_lines(cluster.computes, gres_of)),
+        "partitions": list(_partitions(cluster, topology)),
+        "gres_lines": list(_gres_lines(cluster.computes, gres_of)),
+        "accounting": _accounting(cluster, options, bool(gres_of)),
+    }
+    names = ["slurm.conf", "gres.conf", "cgroup.conf", "plugstack.conf"]
+    if context["accounting"]:
+        names += ["accounting.conf", "slurmdbd.conf"]
+    environment = templates.environment()
+    files = {name: environment.get_template(f"{name}.j2").render(context) for name in names}
+    files.update(topology.files)
+    return Rendered(files, topology, topology.warnings)
+
+
+def file_mode(name: str) -> int:
+    """Return the permission bits of a rendered file: slurmdbd demands 0600 for the one that may hold a password."""
+    return 0o600 if name in _SECRET_FILES else 0o644
+
+
+def _node_lines(nodes: Sequence[Node], gres_of: dict[str, NodeGres]) -> Iterator[NodeLine]:
+    def key(node: Node) -> tuple[object, ...]:
+        return (*_place(node.name), node.instance.group, node.hardware, node.threads_per_core)
+
+    for _, run in groupby(nodes, key):
+        members = list(run)
+        first = members[0]
+        hostnames = [node.instance.hostname or node.name for node in members]
+        yield NodeLine(
+            names=hostlist.fold(node.name for node in members),
+            addresses=hostlist.fold(node.instance.address for node in members),
+            hostnames="" if hostnames == [node.name for node in members] else hostlist.fold(hostnames),
+            cpus=first.cpus,
+            cores=first.hardware.cores,
+            threads=first.threads_per_core,
+            memory=catalog.real_memory(first.hardware.memory_mib),
+            gres=gres_of[first.name].node,
+            features=(first.instance.group, first.hardware.instance_type),
+        )
+
+
+def _place(name: str) -> tuple[str, int]:
+    """Return what names on one line have in common: the text before the last number, and that number's range."""
+    match = re.fullmatch(r"(.*?)(\d+)", name)
+    return (match[1], int(match[2]) // _NODES_A_LINE) if match else (name, 0)
+
+
+def _partitions(cluster: Cluster, topology: TopologyChoice) -> Iterator[PartitionLine]:
+    # ALL would take in the placeholders, and with them a size that the partition does not have.
+    everything = "ALL" if not topology.placeholders else _fold(cluster.computes)
+    yield PartitionLine(
+        UNIVERSAL_PARTITION, everything, True, topology.partition_topology.get(UNIVERSAL_PARTITION, "")
+    )
+    for name, groups in cluster.partitions.items():
+        members = [node for node in cluster.computes if node.instance.group in groups]
+        yield PartitionLine(name, _fold(members), False, topology.partition_topology.get(name, ""))
+
+
+def _fold(nodes: Iterable[Node]) -> str:
+    return hostlist.fold(node.name for node in nodes) or '""'
+
+
+def _gres_lines(nodes: Sequence[Node], gres_of: dict[str, NodeGres]) -> Iterator[dict[str, Any]]:
+    by_settings: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for node in nodes:
+        for settings in gres_of[node.name].lines:
+            by_settings.setdefault(settings, []).append(node.name)
+    for settings, names in by_settings.items():
+        yield {"nodes": hostlist.fold(names), "settings": settings}
+
+
+def _accounting(cluster: Cluster, options: RenderOptions, devices: bool) -> dict[str, Any] | None:
+    if not (cluster.accounting or options.accounting):
+        return None
+    external = cluster.accounting_database
+    return {
+        "host": cluster.controllers[0].name,
+        "tres": ["gres/gpu"] if devices else [],
+        "storage_host": external.endpoint if external else "localhost",
+        "storage_port": external.port if external else 3306,
+        "storage_name": (external and external.name) or _database_name(cluster),
+        "storage_user": options.storage_user,
+        "storage_password": options.storage_password,
+    }
+
+
+def _database_name(cluster: Cluster) -> str:
+    """Return the default name of the database: with the cluster's id for an external one, as HyperPod has it."""
+    identity = cluster.arn.rpartition("/")[2]
+    if cluster.accounting_database and identity:
+        return f"slurm_acct_db_{identity}"
+    return "slurm_acct_db"

@@ -1,0 +1,49 @@
+"""The Jinja environment of conf_templates/: nothing undefined, nothing unchecked.
+
+Every value passes the filter ``value``, which refuses what Slurm would read as something else. The inputs were
+validated long before; this is the second line of defence.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from hpadmin import resources
+from hpadmin.errors import InvalidInput, Problem
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_UNSAFE = re.compile(r"""[\x00-\x1f\x7f\x85\u2028\u2029#"'\\]""")
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Return the environment that renders conf_templates/*.j2."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(resources.directory("conf_templates")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - Slurm's files are no markup; `value` guards what they would misread
+    )
+    made.filters["value"] = value
+    return made
+
+
+def value(given: Any) -> str:
+    """Return the text of a value that may stand in a Slurm file.
+
+    Raises InvalidInput for text that could end the line, begin a comment or open a quote
+    (src/common/parse_config.c, _strip_comments and the key=value expression).
+    """
+    text = str(given)
+    if found := _UNSAFE.search(text):
+        problem = Problem("", f"{text!r} cannot stand in a Slurm file: it holds {found[0]!r}")
+        raise InvalidInput("a value would be read differently by Slurm", [problem])
+    return text

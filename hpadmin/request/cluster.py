@@ -1,0 +1,116 @@
+"""A request and an inventory together: the cluster model."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from hpadmin.errors import InvalidInput, Problem
+from hpadmin.model import Cluster, Group, Instance, Node, NodeType
+from hpadmin.request import catalog
+from hpadmin.request.inventory import Inventory, NodeNames, node_name
+from hpadmin.request.reading import Request
+
+
+def build(request: Request, inventory: Inventory, names: NodeNames = NodeNames.ADDRESS) -> Cluster:
+    """Join a request with the instances that exist.
+
+    Instances of a group that the request does not know, and groups with more or fewer instances than
+    requested, are told in the result's `notes`: inventories lag behind requests while a cluster grows or shrinks.
+
+    Raises InvalidInput when names, addresses or ids are used twice or an instance's type is unknown.
+    """
+    problems = _duplicates(inventory.instances, names)
+    notes: list[Problem] = [*request.notes]
+    by_group: dict[str, list[Instance]] = {group.name: [] for group in request.groups}
+    strangers: Counter[str] = Counter()
+    for instance in inventory.instances:
+        if instance.group in by_group:
+            by_group[instance.group].append(instance)
+        else:
+            strangers[instance.group] += 1
+    for name, count in strangers.items():
+        notes.append(
+            Problem(name, f"{count} instances of this group are left out: the request has no such group")
+        )
+    nodes: dict[str, list[Node]] = {}
+    for group in request.groups:
+        members = by_group[group.name]
+        if len(members) != group.count:
+            notes.append(Problem(group.name, f"has {len(members)} instances, {group.count} were requested"))
+        nodes[group.name], wrong = _nodes(group, members, names)
+        problems += wrong
+    if problems:
+        raise InvalidInput("request and inventory do not make a cluster", problems)
+    return _assemble(request, inventory, nodes, notes)
+
+
+def _assemble(
+    request: Request, inventory: Inventory, nodes: dict[str, list[Node]], notes: list[Problem]
+) -> Cluster:
+    def of(node_type: NodeType) -> list[Node]:
+        return [
+            node for group in request.groups if group.node_type is node_type for node in nodes[group.name]
+        ]
+
+    controllers = of(NodeType.CONTROLLER)
+    if primary := inventory.primary_controller:
+        controllers.sort(key=lambda node: node.instance.address != primary)
+    partitions: dict[str, tuple[str, ...]] = {}
+    for group in request.groups:
+        if group.partition is not None:
+            partitions[group.partition] = (*partitions.get(group.partition, ()), group.name)
+    if not controllers:
+        notes.append(Problem("", "the inventory has no instance of the Controller group yet"))
+    return Cluster(
+        name=request.name or inventory.cluster_name,
+        strategy=request.strategy,
+        groups=request.groups,
+        controllers=tuple(controllers),
+        logins=tuple(of(NodeType.LOGIN)),
+        computes=tuple(of(NodeType.COMPUTE)),
+        accounting=request.accounting_database is not None,
+        accounting_database=request.accounting_database,
+        node_recovery=request.node_recovery,
+        arn=inventory.cluster_arn,
+        partitions=partitions,
+        notes=tuple(notes),
+    )
+
+
+def _nodes(group: Group, members: Iterable[Instance], names: NodeNames) -> tuple[list[Node], list[Problem]]:
+    found, problems = [], []
+    known = catalog.known_types()
+    for instance in members:
+        if instance.instance_type not in known:
+            message = f"the catalog does not know instance type {instance.instance_type!r}"
+            problems.append(Problem(instance.name, message))
+            continue
+        hardware = catalog.lookup(instance.instance_type)
+        threads = min(group.threads_per_core or hardware.threads_per_core, hardware.threads_per_core)
+        found.append(Node(node_name(instance, names), instance, hardware, threads))
+    found.sort(key=lambda node: natural_key(node.name))
+    return found, problems
+
+
+def _duplicates(instances: Iterable[Instance], names: NodeNames) -> list[Problem]:
+    problems = []
+    for what, value_of in (
+        ("CustomerIpAddress", lambda instance: instance.address),
+        ("InstanceId", lambda instance: instance.instance_id),
+        ("InstanceName", lambda instance: instance.name),
+        ("the node name", lambda instance: node_name(instance, names)),
+    ):
+        owners: dict[str, list[str]] = {}
+        for instance in instances:
+            owners.setdefault(value_of(instance), []).append(instance.name)
+        for value, sharing in owners.items():
+            if len(sharing) > 1:
+                problems.append(Problem(value, f"{what} of more than one instance: {', '.join(sharing)}"))
+    return problems
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key that compares numbers as numbers: ``n9`` before ``n10``."""
+    return [(int(part), part) if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
