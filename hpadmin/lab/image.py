@@ -21,7 +21,7 @@ from typing import Any
 import docker
 
 from hpadmin import resources
-from hpadmin.errors import InvalidInput, OperationFailed
+from hpadmin.errors import HpadminError, InvalidInput, OperationFailed
 
 SUITES = {"24.11": "trixie", "26.05": "forky"}
 """Slurm release to the Debian suite that carries it."""
@@ -174,3 +174,26 @@ def _build(
         if "error" in event:
             tail = "\n".join(printed[-12:])
             raise OperationFailed(f"building {tag} failed: {event['error']}\n{tail}")
+
+
+def main(arguments: list[str]) -> int:
+    """Build the images of the given releases; the first is the one that nodes run."""
+    from hpadmin.lab.engine import connect
+
+    def say(message: str) -> None:
+        sys.stderr.write(f"{message}\n")
+
+    try:
+        client = connect(timeout=1200)
+        first, *others = arguments
+        ensure_node(client, first, say=say)
+        for release in others:
+            ensure_slurm(client, release, say=say)
+    except HpadminError as error:
+        say(f"hpadmin: {error}" + (f"\n  {error.hint}" if error.hint else ""))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

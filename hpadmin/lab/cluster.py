@@ -1,0 +1,466 @@
+"""Bringing a request to life: containers on a network of their own, and what can be done to them.
+
+All that the lab knows is in the labels of what it made: there is no state file that could be wrong. Each container
+is given its instance's facts and nothing else; `lifecycle/on_create.sh`, run at its first boot, makes it a node.
+
+    lab = Lab.open("hpadmin")                 # or Lab.find(), if there is just one
+    lab.up(Source(text, "cluster.json"), say=print)
+    lab.runner("ip-172-18-0-12").run(["nvidia-smi"], timeout=10)
+    lab.down(say=print)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import docker
+import docker.errors
+from docker.models.containers import Container
+
+from hpadmin import request
+from hpadmin.errors import InvalidInput, OperationFailed
+from hpadmin.lab import image, machine
+from hpadmin.lab.engine import ContainerRunner, connect
+from hpadmin.lab.facts import LabInstance, allocate, replacement, resource_config
+from hpadmin.lab.machine import BUNDLE, FACTS, LABEL, LOG, SECRETS, LabNode
+from hpadmin.model import NodeType
+from hpadmin.slurm.hostlist import expand, fold
+
+Say = Callable[[str], None]
+
+CONTAINER_PROFILE = "profile: container\n"
+"""``lifecycle.yaml`` of a node that is a container: no control groups, hardware that is not there."""
+
+SMALL_CLUSTER = json.dumps(
+    {
+        "ClusterName": "small",
+        "InstanceGroups": [
+            {
+                "InstanceGroupName": name,
+                "InstanceType": instance_type,
+                "InstanceCount": count,
+                "SlurmConfig": slurm,
+                "ExecutionRole": "arn:aws:iam::111122223333:role/hpadmin-lab",
+            }
+            for name, instance_type, count, slurm in (
+                ("controller", "ml.c5.xlarge", 1, {"NodeType": "Controller"}),
+                ("login", "ml.c5.xlarge", 1, {"NodeType": "Login"}),
+                ("workers", "ml.g5.12xlarge", 2, {"NodeType": "Compute", "PartitionNames": ["gpu"]}),
+            )
+        ],
+    },
+    indent=2,
+)
+"""What `hpadmin lab up` brings up when no request is given."""
+
+FAULTS = ("kill", "pause", "disconnect", "heal")
+"""`Lab.fault`: the machine loses power, hangs, loses its network; ``heal`` undoes all three."""
+
+_PARALLEL = 8
+"""Requests to the engine at a time."""
+
+
+class Lab:
+    """One lab: a private network and the containers on it."""
+
+    def __init__(self, client: docker.DockerClient, name: str) -> None:
+        self._client = client
+        self.name = name
+
+    @staticmethod
+    def open(name: str) -> Lab:
+        """Return the lab of that name, whether it has been brought up or not.
+
+        Raises OperationFailed when Docker's engine does not answer.
+        """
+        return Lab(connect(), name)
+
+    @staticmethod
+    def find(name: str | None = None) -> Lab:
+        """Return the lab `name`, or the only one there is.
+
+        Raises InvalidInput when there is none, or several and no name was given.
+        """
+        client = connect()
+        names = sorted(
+            {network.attrs["Labels"][LABEL] for network in client.networks.list(filters={"label": LABEL})}
+        )
+        if name is None and len(names) == 1:
+            name = names[0]
+        if name is None or name not in names:
+            raise InvalidInput(
+                f"there is no lab {name}"
+                if name
+                else "there is no lab"
+                if not names
+                else "there are several labs",
+                hint=f"--name takes one of: {', '.join(names)}"
+                if names
+                else "hpadmin lab up REQUEST makes one",
+            )
+        return Lab(client, name)
+
+    # --- up and down ---------------------------------------------------------------------------------------
+
+    def up(
+        self,
+        source: request.Source,
+        *,
+        legacy: request.Source | None = None,
+        ultraserver_nodes: int | None = None,
+        lifecycle: str = CONTAINER_PROFILE,
+        release: str = "24.11",
+        timeout: float = 900,
+        say: Say,
+    ) -> None:
+        """Make the lab what the request says: create what is missing, remove what is no longer wanted, wait.
+
+        `legacy` is a `provisioning_parameters.json`, `lifecycle` the bundle's ``lifecycle.yaml``. A second call
+        converges. Raises InvalidInput for a bad request; OperationFailed when a node does not become ready within
+        `timeout` seconds, with what its log says.
+        """
+        wanted = request.read(source)
+        tag = image.ensure_node(self._client, release, say=say)
+        network = self._network(source, ultraserver_nodes)
+        instances = allocate(
+            wanted.groups,
+            [node.instance for node in self.nodes()],
+            network.attrs["IPAM"]["Config"][0]["Subnet"],
+            ultraserver_nodes=ultraserver_nodes,
+            new_id=_instance_id,
+        )
+        files = {"request.json": source.text, "lifecycle.yaml": lifecycle}
+        if legacy:
+            files["provisioning_parameters.json"] = legacy.text
+        self._converge(wanted.name, instances, files, tag, network.name, say)
+        self.wait_ready(timeout=timeout, say=say)
+
+    def down(self, *, say: Say) -> None:
+        """Remove all that this lab made, and nothing else."""
+        containers = self._containers()
+        if containers:
+            say(f"removing {len(containers)} containers")
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            list(pool.map(machine.remove, containers))
+        for network in self._client.networks.list(filters={"label": f"{LABEL}={self.name}"}):
+            say(f"removing network {network.name}")
+            network.remove()
+
+    def wait_ready(self, *, timeout: float, say: Say) -> None:
+        """Wait until every node's lifecycle is done and Slurm has every compute node idle or at work.
+
+        Raises OperationFailed with the names and causes when a node failed or `timeout` seconds passed.
+        """
+        deadline = time.monotonic() + timeout
+        last: dict[str, str] = {}
+        while True:
+            nodes = self.nodes()
+            for node in nodes:
+                if last.get(node.instance.name) != node.status:
+                    say(f"{node.instance.name} ({node.instance.hostname}): {node.status}")
+                    last[node.instance.name] = node.status
+            failed = [node for node in nodes if node.status.startswith("failed") or node.running == "exited"]
+            if failed:
+                raise OperationFailed(
+                    f"{len(failed)} of {len(nodes)} nodes did not become ready: "
+                    + "; ".join(f"{node.instance.name}: {self._last_words(node)}" for node in failed),
+                    hint=f"hpadmin lab exec {failed[0].instance.name} -- cat {LOG}",
+                )
+            pending = [node.instance.name for node in nodes if node.status != "ready"]
+            if not pending:
+                break
+            if time.monotonic() > deadline:
+                raise OperationFailed(f"not ready after {timeout:g} s: {', '.join(pending)}")
+            time.sleep(0.5)
+        self.wait_schedulable(timeout=max(60.0, deadline - time.monotonic()), say=say)
+
+    def wait_schedulable(self, *, timeout: float, say: Say, nodes: Iterable[str] | None = None) -> None:
+        """Wait until Slurm has the compute nodes (all, or `nodes` by host name) idle or at work.
+
+        Raises OperationFailed with each other node's state and reason when `timeout` seconds passed.
+        """
+        wanted = (
+            set(nodes)
+            if nodes is not None
+            else {
+                node.instance.hostname for node in self.nodes() if node.instance.node_type is NodeType.COMPUTE
+            }
+        )
+        deadline = time.monotonic() + timeout
+        said = ""
+        while True:
+            states = self.slurm_states()
+            waiting = {
+                name: states.get(name, "unknown to Slurm")
+                for name in wanted
+                if not _usable(states.get(name, ""))
+            }
+            if not waiting:
+                say(f"Slurm has {len(wanted)} compute nodes ready")
+                return
+            summary = f"Slurm waits for {fold(sorted(waiting))}"
+            if summary != said:
+                say(summary)
+                said = summary
+            if time.monotonic() > deadline:
+                raise OperationFailed(
+                    f"not schedulable after {timeout:g} s: "
+                    + ", ".join(f"{name} ({state})" for name, state in sorted(waiting.items()))
+                )
+            time.sleep(0.5)
+
+    def slurm_states(self) -> dict[str, str]:
+        """Return host name to state, as ``sinfo`` on the controller tells it; empty while it does not answer."""
+        with contextlib.suppress(OperationFailed):
+            said = self.runner(self.controller().instance.name).run(
+                ["sinfo", "-h", "-o", "%N|%T"], timeout=30
+            )
+            if said.returncode == 0:
+                lines = (line.split("|", 1) for line in said.stdout.splitlines())
+                return {name: state for hosts, state in lines for name in expand(hosts)}
+        return {}
+
+    # --- looking -------------------------------------------------------------------------------------------
+
+    def nodes(self) -> list[LabNode]:
+        """Return the containers as they stand, controllers first, then by group and number."""
+        containers = self._containers()
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            nodes = list(pool.map(machine.look, containers))
+        order = list(NodeType)
+        return sorted(
+            nodes, key=lambda node: (order.index(node.instance.node_type), *_natural(node.instance.name))
+        )
+
+    def node(self, name: str) -> LabNode:
+        """Return one node by instance name, host name or instance id. Raises InvalidInput for an unknown one."""
+        nodes = self.nodes()
+        for node in nodes:
+            if name in (node.instance.name, node.instance.hostname, node.instance.instance_id):
+                return node
+        raise InvalidInput(
+            f"lab {self.name} has no node {name}",
+            hint=f"there are: {', '.join(node.instance.name for node in nodes)}",
+        )
+
+    def controller(self) -> LabNode:
+        """Return the primary controller. Raises OperationFailed when the lab has none."""
+        for node in self.nodes():
+            if node.instance.node_type is NodeType.CONTROLLER:
+                return node
+        raise OperationFailed(f"lab {self.name} has no controller")
+
+    def runner(self, name: str, *, user: str = "root") -> ContainerRunner:
+        """Return what runs commands on a node (named as for `node`)."""
+        return ContainerRunner(self._client, self._container_name(name), user)
+
+    # --- what happens to machines --------------------------------------------------------------------------
+
+    def fault(self, name: str, kind: str) -> None:
+        """Do one of `FAULTS` to a node. Raises InvalidInput for another kind or an unknown node."""
+        node = self.node(name)
+        container = self._client.containers.get(node.container)
+        network = self._existing_network()
+        if kind == "kill":
+            container.kill()
+        elif kind == "pause":
+            container.pause()
+        elif kind == "disconnect":
+            network.disconnect(container, force=True)
+        elif kind == "heal":
+            self._heal(container, node, network)
+        else:
+            raise InvalidInput(f"no fault {kind!r}", hint=f"there are: {', '.join(FAULTS)}")
+
+    def reboot(self, name: str) -> None:
+        """Restart a node's container, as a machine reboots: files stay, processes do not."""
+        container = self._client.containers.get(self.node(name).container)
+        if container.status == "paused":
+            container.unpause()
+        container.restart(timeout=5)
+
+    def replace(self, name: str) -> LabInstance:
+        """Give a node another machine: a new container with a new id and address, and the same host name.
+
+        Returns the new instance once its container runs; its lifecycle goes on by itself. Every node is told of
+        the new address as HyperPod does it, in `resource_config.json`, and the controller's lifecycle runs again
+        to bring it into Slurm's configuration.
+        """
+        old = self.node(name)
+        others = [node.instance for node in self.nodes() if node.instance.name != old.instance.name]
+        network = self._existing_network()
+        new = replacement(
+            old.instance,
+            others,
+            network.attrs["IPAM"]["Config"][0]["Subnet"],
+            instance_id=_instance_id(),
+        )
+        container = self._client.containers.get(old.container)
+        tag = container.image.tags[0] if container.image and container.image.tags else "hpadmin/node:24.11"
+        donor = self.controller().container
+        bundle = {
+            file: self._read(donor, f"{BUNDLE}/{file}")
+            for file in ("request.json", "lifecycle.yaml", "provisioning_parameters.json")
+        }
+        facts = json.loads(_text(self._read(donor, f"{FACTS}/resource_config.json")))
+        key = self._read(donor, f"{SECRETS}/auth.key")
+        machine.remove(container)
+        config = resource_config(facts["ClusterConfig"]["ClusterName"], _in_order([*others, new]))
+        files = {file: _text(content) for file, content in bundle.items() if content is not None}
+        machine.create(self._client, self.name, new, tag, network.name, _facts(config, files, key))
+        self._tell_everyone(config, files)
+        return new
+
+    # --- the parts -----------------------------------------------------------------------------------------
+
+    def _containers(self) -> list[Container]:
+        found: list[Container] = self._client.containers.list(
+            all=True, filters={"label": f"{LABEL}={self.name}"}, ignore_removed=True
+        )
+        return found
+
+    def _container_name(self, name: str) -> str:
+        plain = f"{self.name}-{name}"
+        with contextlib.suppress(docker.errors.NotFound):
+            return str(self._client.containers.get(plain).name)
+        return self.node(name).container
+
+    def _existing_network(self) -> Any:
+        networks = self._client.networks.list(filters={"label": f"{LABEL}={self.name}"})
+        if not networks:
+            raise OperationFailed(f"lab {self.name} has no network: it is not up")
+        return networks[0]
+
+    def _network(self, source: request.Source, ultraserver_nodes: int | None) -> Any:
+        networks = self._client.networks.list(filters={"label": f"{LABEL}={self.name}"})
+        if not networks:
+            self._client.networks.create(
+                f"hpadmin-{self.name}", driver="bridge", labels={LABEL: self.name}, check_duplicate=True
+            )
+            networks = self._client.networks.list(filters={"label": f"{LABEL}={self.name}"})
+        networks[0].reload()
+        return networks[0]
+
+    def _converge(
+        self,
+        cluster_name: str,
+        instances: Sequence[LabInstance],
+        files: dict[str, str],
+        tag: str,
+        network: str,
+        say: Say,
+    ) -> None:
+        nodes = {node.instance.name: node for node in self.nodes()}
+        wanted = {instance.name: instance for instance in instances}
+        gone = [node for name, node in nodes.items() if wanted.get(name) != node.instance]
+        new = [instance for name, instance in wanted.items() if name not in nodes or nodes[name] in gone]
+        stopped = [
+            node for node in nodes.values() if node not in gone and node.running in ("exited", "created")
+        ]
+        key = self._key(nodes.values())
+        config = resource_config(cluster_name, instances)
+        told = [node for node in nodes.values() if node not in gone]
+        if gone and told:
+            # Slurm must let go of them before they vanish: the controller's own plan refuses to lose jobs.
+            self._tell_everyone(config, files, only=told)
+        for node in gone:
+            say(f"{node.instance.name}: removed")
+            machine.remove(self._client.containers.get(node.container))
+        for node in stopped:
+            say(f"{node.instance.name}: started again")
+            self._client.containers.get(node.container).start()
+        if new:
+            say(f"creating {len(new)} containers")
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            given = _facts(config, files, key)
+            list(pool.map(lambda i: machine.create(self._client, self.name, i, tag, network, given), new))
+        if told and not gone:
+            self._tell_everyone(config, files, only=told)
+
+    def _key(self, nodes: Iterable[LabNode]) -> bytes:
+        """The cluster's authentication key: that of any node there is, else a new one."""
+        for node in nodes:
+            if found := self._read(node.container, f"{SECRETS}/auth.key"):
+                return found
+        return secrets.token_bytes(1024)
+
+    def _tell_everyone(
+        self, config: str, files: dict[str, str], *, only: Iterable[LabNode] | None = None
+    ) -> None:
+        """Give every running node the new facts, and let the controller's lifecycle take them in."""
+        given = _facts(config, files)
+        nodes = [node for node in (self.nodes() if only is None else only) if node.running == "running"]
+        changed = [
+            node
+            for node in nodes
+            if any(self._read(node.container, path) != content for path, (content, _) in given.items())
+        ]
+        for node in changed:
+            self._client.api.put_archive(node.container, "/", machine.archive(given))
+        for node in changed:
+            if node.instance.node_type is NodeType.CONTROLLER:
+                done = self.runner(node.instance.name).run(
+                    ["/opt/hpadmin/lifecycle/on_create.sh"], timeout=600
+                )
+                if done.returncode != 0:
+                    raise OperationFailed(
+                        f"{node.instance.name} did not take in the change: {self._last_words(node)}",
+                        hint=f"hpadmin lab exec {node.instance.name} -- cat {LOG}",
+                    )
+
+    def _heal(self, container: Container, node: LabNode, network: Any) -> None:
+        container.reload()
+        if container.status == "paused":
+            container.unpause()
+        network.reload()
+        if container.id not in network.attrs["Containers"] and container.status == "running":
+            network.connect(container, ipv4_address=node.instance.address, aliases=[node.instance.hostname])
+        if container.status in ("exited", "created"):
+            container.start()
+
+    def _read(self, container: str, path: str) -> bytes | None:
+        return machine.read_file(self._client.containers.get(container), path)
+
+    def _last_words(self, node: LabNode) -> str:
+        log = _text(self._read(node.container, LOG) or b"").splitlines()
+        return log[-1] if log else node.status
+
+
+def _facts(config: str, files: dict[str, str], key: bytes | None = None) -> machine.Files:
+    """What a node is given: its inventory, its lifecycle bundle and, at its birth, the cluster's key."""
+    given = {f"{FACTS}/resource_config.json": (config.encode(), 0o644)}
+    given |= {f"{BUNDLE}/{file}": (text.encode(), 0o644) for file, text in files.items()}
+    if key is not None:
+        given[f"{SECRETS}/auth.key"] = (key, 0o400)
+    return given
+
+
+def _usable(state: str) -> bool:
+    """Whether a node of this ``sinfo`` state runs jobs or could: no flag such as ``*`` (not answering) on it."""
+    return state in ("idle", "mixed", "allocated", "completing", "planned", "blocked")
+
+
+def _in_order(instances: Iterable[LabInstance]) -> list[LabInstance]:
+    order = list(NodeType)
+    return sorted(instances, key=lambda instance: (order.index(instance.node_type), *_natural(instance.name)))
+
+
+def _natural(name: str) -> tuple[str, int]:
+    """Sort key of an instance name: its group, then its number as a number."""
+    group, _, number = name.rpartition("-")
+    return (group, int(number)) if number.isdigit() else (name, 0)
+
+
+def _text(content: bytes | None) -> str:
+    return (content or b"").decode("utf-8", "surrogateescape")
+
+
+def _instance_id() -> str:
+    return f"i-{uuid.uuid4().hex[:17]}"

@@ -1,0 +1,134 @@
+"""One machine of the lab: a container with its instance's facts, what state it is in, the files inside it.
+
+A container is given `FACTS`, `BUNDLE` and `SECRETS` before its first boot; the rest is its lifecycle's work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tarfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import docker
+import docker.errors
+from docker.models.containers import Container
+
+from hpadmin.lab.facts import LabInstance
+
+LABEL = "hpadmin.lab"
+"""On every container and network that a lab made; its value is the lab's name."""
+_INSTANCE = "hpadmin.lab.instance"
+
+FACTS = "/opt/ml/config"
+"""`resource_config.json`, as HyperPod puts it."""
+BUNDLE = "/opt/ml/bundle"
+"""The lifecycle bundle: request.json, lifecycle.yaml, and the legacy provisioning_parameters.json."""
+SECRETS = "/opt/ml/secrets"
+"""Stands for the secrets manager: the cluster's authentication key."""
+STATE = "/var/lib/hpadmin/lifecycle/state.json"
+"""Where a node's lifecycle says how far it is."""
+LOG = "/var/log/provision/provisioning.log"
+
+Files = Mapping[str, tuple[bytes, int]]
+"""Absolute path to content and mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabNode:
+    """One container as it stands."""
+
+    instance: LabInstance
+    container: str
+    running: str
+    """Docker's word: ``running``, ``paused``, ``exited``, …"""
+    status: str
+    """``ready``, ``joining (STAGE)``, ``failed (STAGE)``; or Docker's word when it is not running."""
+
+    @property
+    def role(self) -> str:
+        """``controller``, ``login`` or ``compute``."""
+        return self.instance.node_type.value.lower()
+
+
+def create(
+    client: docker.DockerClient, lab: str, instance: LabInstance, image: str, network: str, files: Files
+) -> None:
+    """Create and start the container of `instance` with `files` in it."""
+    api = client.api
+    endpoint = api.create_endpoint_config(ipv4_address=instance.address, aliases=[instance.hostname])
+    created = api.create_container(
+        image,
+        name=f"{lab}-{instance.name}",
+        hostname=instance.hostname,
+        detach=True,
+        labels={LABEL: lab, _INSTANCE: instance.to_json()},
+        environment={"HPADMIN_DEVICES": instance.devices},
+        host_config=api.create_host_config(
+            init=True,
+            network_mode=network,
+            # A node mounts file systems and runs jobs at other priorities than its own.
+            cap_add=["SYS_ADMIN", "SYS_NICE"],
+            security_opt=["apparmor=unconfined"],
+        ),
+        networking_config={"EndpointsConfig": {network: endpoint}},
+    )
+    api.put_archive(created["Id"], "/", archive(files))
+    api.start(created["Id"])
+
+
+def look(container: Container) -> LabNode:
+    """Return the container as it stands."""
+    instance = LabInstance.from_json(container.labels[_INSTANCE])
+    running = str(container.status)
+    status = _lifecycle_status(read_file(container, STATE)) if running == "running" else running
+    return LabNode(instance, str(container.name), running, status)
+
+
+def read_file(container: Container, path: str) -> bytes | None:
+    """Return one file's content; None when it, or the container, is not there."""
+    try:
+        stream, _ = container.get_archive(path)
+        packed = io.BytesIO(b"".join(stream))
+    except docker.errors.NotFound:
+        return None
+    with tarfile.open(fileobj=packed) as tar:
+        member = tar.extractfile(tar.getmembers()[0])
+        return member.read() if member else None
+
+
+def archive(files: Files) -> bytes:
+    """Return a tar archive of `files`, folders included, all root's."""
+    buffer = io.BytesIO()
+    now = int(time.time())
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for folder in dict.fromkeys(path.rpartition("/")[0] for path in files):
+            entry = tarfile.TarInfo(folder.lstrip("/"))
+            entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, 0o700 if folder == SECRETS else 0o755, now
+            tar.addfile(entry)
+        for path, (content, mode) in files.items():
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.size, entry.mode, entry.mtime = len(content), mode, now
+            tar.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def remove(container: Container) -> None:
+    """Remove a container and its volumes; one that is gone already is no error."""
+    with contextlib.suppress(docker.errors.NotFound):
+        container.remove(force=True, v=True)
+
+
+def _lifecycle_status(state: bytes | None) -> str:
+    """What a node's state file means in a word or two."""
+    try:
+        data = json.loads(state or b"{}")
+    except ValueError:  # it is being written at this moment
+        data = {}
+    if data.get("status") == "done":
+        return "ready"
+    word = "failed" if data.get("status") == "failed" else "joining"
+    return f"{word} ({data['stage']})" if data.get("stage") else word
