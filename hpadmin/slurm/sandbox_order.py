@@ -1,0 +1,266 @@
+"""What a throw-away slurmctld is given: a configuration that cannot reach out of its sandbox. Pure, but for Includes.
+
+`hpadmin.slurm.sandbox` is the way to use it.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from hpadmin.errors import InvalidInput
+from hpadmin.slurm import hostlist
+from hpadmin.slurm.command import Runner
+from hpadmin.slurm.sandbox_host import OWN_ADDRESS
+from hpadmin.slurmconf import Document, Statement, dumps, loads
+
+ELSEWHERE = "198.18.0.2"
+"""What every other host's name resolves to: there is no route to it, so nothing waits for an answer."""
+
+DROPPED = frozenset(
+    {
+        # Logs belong on stderr, where we read them.
+        "slurmctldlogfile", "slurmctldsyslogdebug",
+        # Programs that slurmctld runs of its own accord: they may touch the real world.
+        "epilogslurmctld", "prologslurmctld", "slurmctldprimaryonprog", "slurmctldprimaryoffprog",
+        "resvprolog", "resvepilog", "jobcomptype", "burstbuffertype",
+    }
+)  # fmt: skip
+"""Keys whose lines are left out, in lower case."""
+WITHOUT_DATABASE = frozenset({"accountingstorageenforce", "accountingstoragetres"})
+"""Left out as well when there is no state: slurmctld then has no copy of what slurmdbd knows."""
+HARMLESS = "/bin/true"
+PROGRAMS = frozenset({"mailprog", "suspendprogram", "resumeprogram", "resumefailprogram", "rebootprogram"})
+"""Programs whose presence means something: replaced by one that does nothing."""
+SECRET = re.compile(r"(\.key|\.jwks|^slurmdbd\.conf)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is sent to the host: the files as slurmctld shall see them and the world around it."""
+
+    folder: str
+    files: Mapping[str, bytes]
+    hostname: str
+    hosts: Mapping[str, str]
+    """Name to address."""
+    addresses: tuple[str, ...]
+    """Of this controller, besides the sandbox's own."""
+    user: str
+    state: str | None
+
+    def as_json(self) -> dict[str, object]:
+        """The order with contents in base64."""
+        return {
+            "folder": self.folder,
+            "files": {name: base64.b64encode(content).decode() for name, content in self.files.items()},
+            "secret": [name for name in self.files if SECRET.search(name)],
+            "hostname": self.hostname,
+            "hosts": dict(self.hosts),
+            "addresses": list(self.addresses),
+            "user": self.user,
+            "state": self.state,
+        }
+
+
+def prepare(
+    files: Mapping[str, bytes], *, folder: str, state: str | None, overrides: Mapping[str, str]
+) -> Order:
+    """Turn a configuration into an order: nothing that it says may reach out of the sandbox. Pure.
+
+    Lines that go are blanked, not removed, so that the line numbers in Slurm's messages stay true.
+    """
+    own = {
+        "StateSaveLocation": f"{folder}/state",
+        "SlurmctldPidFile": f"{folder}/slurmctld.pid",
+        **overrides,
+    }
+    gone = DROPPED | {key.lower() for key in own} | (frozenset() if state else WITHOUT_DATABASE)
+    prepared: dict[str, bytes] = {}
+    documents: list[Document] = []
+    for name, content in files.items():
+        if name in ("slurm.conf", *_included(files)):
+            document = loads(content)
+            documents.append(document)
+            edited = Document(
+                _tamed(s, gone, folder, database=state is not None) for s in document.statements
+            )
+            prepared[name] = dumps(edited)
+        else:
+            prepared[name] = content
+    # Two line ends: the first may be eaten by a continuation at the very end of the file.
+    tail = "".join(f"{key}={value}\n" for key, value in own.items())
+    prepared["slurm.conf"] += f"\n\n{tail}".encode("utf-8", "surrogateescape")
+    controllers = list(_controllers(documents))
+    name, address = controllers[0] if controllers else ("sandbox", "")
+    others = [host for pair in controllers[1:] for host in pair if host]
+    hosts = dict.fromkeys((n for n in (*others, *_host_names(documents)) if not _numeric(n)), ELSEWHERE)
+    hosts |= {n: OWN_ADDRESS for n in (name, address, "localhost") if n and not _numeric(n)}
+    return Order(
+        folder=folder,
+        files=prepared,
+        hostname=name.partition(".")[0],
+        hosts={n: a for n, a in hosts.items() if not re.search(r"\s", n)},
+        addresses=(address,) if _numeric(address) else (),
+        user=next(_values(documents, "slurmuser"), "root"),
+        state=state,
+    )
+
+
+def _tamed(statement: Statement, gone: Iterable[str], folder: str, *, database: bool) -> Statement:
+    key, value = statement.key.lower(), statement.value
+    if key in gone:
+        return _blanked(statement)
+    if key in PROGRAMS:
+        return _replaced(statement, HARMLESS)
+    if key == "slurmschedlogfile":
+        return _replaced(statement, f"{folder}/sched.log")
+    if key == "accountingstoragetype" and not database and value.lower().endswith("/slurmdbd"):
+        return _blanked(statement)
+    if key == "partitionname" and not database:
+        for pair in statement.attributes:
+            if (
+                pair.key.lower() == "qos"
+            ):  # without slurmdbd's copy slurmctld knows no QOS and would die of it
+                start, end = statement.raw_span(pair.start, pair.end)
+                return Statement(statement.raw[:start] + " " * (end - start) + statement.raw[end:])
+    return statement
+
+
+def _blanked(statement: Statement) -> Statement:
+    return Statement("#\n" * max(1, statement.raw.count("\n")))
+
+
+def _replaced(statement: Statement, value: str) -> Statement:
+    start, end = statement.raw_span(statement.pairs[0].value_start, statement.pairs[0].end)
+    return Statement(statement.raw[:start] + value + statement.raw[end:])
+
+
+def _included(files: Mapping[str, bytes]) -> set[str]:
+    """The files that slurm.conf takes in, directly or not."""
+    found: set[str] = set()
+    waiting = ["slurm.conf"]
+    while waiting:
+        for statement in loads(files[waiting.pop()]).statements:
+            name = statement.include
+            if name is not None and name in files and name not in found:
+                found.add(name)
+                waiting.append(name)
+    return found
+
+
+def with_includes(
+    runner: Runner,
+    files: Mapping[str, bytes],
+    conf_dir: str,
+    *,
+    beside: bool = False,
+    absent: Collection[str] = (),
+) -> dict[str, bytes]:
+    """Return the files with every absolute Include made relative: into the files, or read by `runner`.
+
+    With `beside`, relative ones that are not among the files are read from `conf_dir`.
+
+    What the runner cannot read stays as it is, for `missing_includes` to find.
+    """
+    result = dict(files)
+    waiting = ["slurm.conf"]
+    seen: set[str] = set()
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        document = loads(result[current])
+        for index, statement in enumerate(document.statements):
+            name = statement.include
+            if name is None:
+                continue
+            if "*" in name or "%" in name:
+                continue
+            new = _local_name(name, conf_dir)
+            if new not in result and new not in absent and (beside or name.startswith("/")):
+                path = name if name.startswith("/") else f"{conf_dir}/{name}"
+                done = runner.run(["cat", "--", path], timeout=30)
+                if done.returncode == 0:
+                    result[new] = done.stdout.encode("utf-8", "surrogateescape")
+            if new not in result:
+                continue
+            if new != name:
+                document.statements[index] = Statement(statement.raw.replace(name, new, 1))
+            name = new
+            if name in result:
+                waiting.append(name)
+        result[current] = dumps(document)
+    return result
+
+
+def _local_name(path: str, conf_dir: str) -> str:
+    if not path.startswith("/"):
+        return path
+    inside = PurePosixPath(path)
+    if inside.is_relative_to(conf_dir):
+        return str(inside.relative_to(conf_dir))
+    return f"included/{path.strip('/').replace('/', '_')}"
+
+
+def missing_includes(files: Mapping[str, bytes]) -> tuple[tuple[str, int, str], ...]:
+    """Return the Includes that lead nowhere: the file that has it, the line, the name it asks for."""
+    cluster = next(_values([loads(files["slurm.conf"])], "clustername"), "").lower()
+    found = []
+    for current in sorted({"slurm.conf"} | _included(files)):
+        for line, statement in loads(files[current]).numbered():
+            name = (statement.include or "").replace("%c", cluster)
+            if name and "*" not in name and name not in files:
+                found.append((current, line, name))
+    return tuple(found)
+
+
+def _values(documents: Iterable[Document], key: str) -> Iterator[str]:
+    for document in documents:
+        for statement in document.statements:
+            if statement.key.lower() == key:
+                yield statement.value
+
+
+def _controllers(documents: list[Document]) -> Iterator[tuple[str, str]]:
+    """Every controller as (host name, address or empty), the primary first."""
+    for value in _values(documents, "slurmctldhost"):
+        name, _, rest = value.partition("(")
+        yield ("sandbox" if name.lower() == "localhost" else name), rest.rstrip(")")
+    yield from zip(_values(documents, "controlmachine"), _values(documents, "controladdr"), strict=False)
+    yield from ((value, "") for value in _values(documents, "controlmachine"))
+    yield from ((value, "") for value in _values(documents, "backupcontroller"))
+
+
+def _host_names(documents: list[Document]) -> Iterator[str]:
+    """Every name that slurmctld will resolve: nodes by their addresses, and the hosts of services."""
+    keys = {"nodename", "nodehostname", "nodeaddr", "bcastaddr"}
+    for document in documents:
+        for statement in document.statements:
+            first = statement.key.lower()
+            if first == "nodename":
+                for pair in statement.pairs:
+                    if pair.key.lower() in keys:
+                        yield from _expanded(pair.value)
+            elif first in ("accountingstoragehost", "accountingstoragebackuphost", "backupaddr"):
+                yield statement.value
+
+
+def _expanded(text: str) -> Iterator[str]:
+    try:
+        yield from hostlist.expand(text)
+    except InvalidInput:
+        return  # slurmctld itself says so
+
+
+def _numeric(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
