@@ -5,5 +5,6 @@ b'ClusterName=lab # caf\\xe9\\r\\n'
 """
 
 from hpadmin.slurmconf.document import Document, Statement, dumps, loads
+from hpadmin.slurmconf.view import View, view
 
-__all__ = ["Document", "Statement", "dumps", "loads"]
+__all__ = ["Document", "Statement", "View", "dumps", "loads", "view"]

@@ -44,6 +44,13 @@ class Statement:
         return self._logical
 
     @property
+    def head(self) -> tuple[str, str] | None:
+        """The first key and its value, as `key` and `value` but found without reading the rest of the line."""
+        if self._pairs:
+            return self._pairs[0].key, self._pairs[0].value
+        return lexer.head(self.logical.text)
+
+    @property
     def pairs(self) -> tuple[Pair, ...]:
         """The ``Key=value`` pairs in the order of the line; empty for an Include."""
         if self._pairs is None:

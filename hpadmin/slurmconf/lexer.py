@@ -26,6 +26,7 @@ _PAIR = re.compile(
     r"(?P<key>[A-Za-z0-9_.]++)[ \t\n\v\f\r]*+(?P<operator>[-*+/]?)=[ \t\n\v\f\r]*+"
     r'(?:"(?P<quoted>[^"]*+)"(?=[ \t\n\v\f\r]|\Z)|(?P<plain>[^ \t\n\v\f\r]++))'
 )
+_KEY = re.compile(r"[A-Za-z0-9_.]+")
 _INCLUDE = re.compile(r"include[ \t\n\v\f\r]++(?P<name>[^ \t\n\v\f\r]*+)", re.IGNORECASE | re.ASCII)
 
 
@@ -167,6 +168,15 @@ def pairs(text: str) -> tuple[list[Pair], int]:
     return found, position
 
 
+def head(text: str) -> tuple[str, str] | None:
+    """Return the first key of a logical line and its value; None for an Include or where there is none."""
+    match = _PAIR.match(text)
+    if match is None or (text[:1] in "iI" and _INCLUDE.match(text)):
+        return None
+    quoted = match["quoted"]
+    return match["key"], match["plain"] if quoted is None else quoted
+
+
 def include(text: str) -> tuple[str, int] | None:
     """Return the file name of an ``Include`` line and where it ends; None when the line is none.
 
@@ -195,3 +205,24 @@ def numbered(parts: list[str]) -> Iterator[tuple[int, str]]:
     for part in parts:
         yield line, part
         line += part.count("\n") or 1
+
+
+def assignments(text: str) -> list[tuple[str, str]] | None:
+    """Return all keys and values of a logical line, without their places; None when the line is not clean.
+
+    The fast way for what most lines are: ``Key=value`` with blanks between and nothing else.
+    """
+    bare = text.strip(BLANKS)
+    if bare.isprintable() and '"' not in bare:
+        found = []
+        for token in bare.split(" "):
+            key, sign, value = token.partition("=")
+            if not token:
+                continue
+            if not (sign and value and _KEY.fullmatch(key)):
+                break
+            found.append((key, value))
+        else:
+            return found
+    slow, end = pairs(text)
+    return [(pair.key, pair.value) for pair in slow] if is_blank(text[end:]) else None
