@@ -70,8 +70,9 @@ def create(
         host_config=api.create_host_config(
             init=True,
             network_mode=network,
-            # A node mounts file systems and runs jobs at other priorities than its own.
-            cap_add=["SYS_ADMIN", "SYS_NICE"],
+            # A node mounts file systems and runs jobs at other priorities than its own; a controller checks
+            # configurations in a network of their own (hpadmin.slurm.sandbox).
+            cap_add=["SYS_ADMIN", "SYS_NICE", "NET_ADMIN"],
             security_opt=["apparmor=unconfined"],
         ),
         networking_config={"EndpointsConfig": {network: endpoint}},

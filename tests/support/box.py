@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import docker.errors
 
@@ -26,10 +26,16 @@ class Box(ContainerRunner):
 
 
 @contextlib.contextmanager
-def box(release: str = "24.11", *, hostname: str = "box", privileged: bool = False) -> Iterator[Box]:
+def box(
+    release: str = "24.11",
+    *,
+    hostname: str = "box",
+    privileged: bool = False,
+    capabilities: Sequence[str] = (),
+) -> Iterator[Box]:
     """A fresh container of Slurm `release`, removed at the end.
 
-    The image is built when it is missing; where that fails the test fails: nothing is skipped.
+    `hpadmin.slurm.sandbox` needs the capabilities SYS_ADMIN and NET_ADMIN in it. The image is built when it is missing; where that fails the test fails: nothing is skipped.
     """
     client = connect()
     tag = image.ensure_slurm(client, release)
@@ -42,6 +48,9 @@ def box(release: str = "24.11", *, hostname: str = "box", privileged: bool = Fal
         detach=True,
         init=True,
         privileged=privileged,
+        cap_add=list(capabilities),
+        # AppArmor forbids mounts to containers, whatever their capabilities; without any it stays as it is.
+        security_opt=["apparmor=unconfined"] if capabilities else [],
         labels={"hpadmin.test": "box"},
     )
     try:
