@@ -35,7 +35,8 @@ def box(
 ) -> Iterator[Box]:
     """A fresh container of Slurm `release`, removed at the end.
 
-    `hpadmin.slurm.sandbox` needs the capabilities SYS_ADMIN and NET_ADMIN in it. The image is built when it is missing; where that fails the test fails: nothing is skipped.
+    `hpadmin.slurm.sandbox` needs the capabilities SYS_ADMIN and NET_ADMIN in it.
+    The image is built when it is missing; where that fails the test fails: nothing is skipped.
     """
     client = connect()
     tag = image.ensure_slurm(client, release)
