@@ -1,0 +1,112 @@
+"""Real clusters in containers for the tests of tests/lab."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hpadmin.errors import OperationFailed
+from hpadmin.lab.cluster import Lab
+from hpadmin.request import Source, read_source
+from hpadmin.slurm.command import Completed
+from hpadmin.slurm.hostlist import expand
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+Result = TypeVar("Result")
+
+
+@contextlib.contextmanager
+def running_lab(source: Source, **options: Any) -> Iterator[Lab]:
+    """Bring `source` up as a lab of its own and take it down at the end; what happens is printed to stderr."""
+    lab = Lab.open(f"test-{uuid.uuid4().hex[:8]}")
+    try:
+        lab.up(source, say=_say, **options)
+        yield lab
+    finally:
+        lab.down(say=_say)
+
+
+def example(name: str) -> Source:
+    """One of the requests in examples/."""
+    return read_source(EXAMPLES / name)
+
+
+def request(*groups: tuple[str, str, int, str, str | None], name: str = "test", **members: Any) -> Source:
+    """A request of `groups`: name, instance type, count, node type, and partition for compute groups."""
+    body = {
+        "ClusterName": name,
+        "InstanceGroups": [
+            {
+                "InstanceGroupName": group,
+                "InstanceType": instance_type,
+                "InstanceCount": count,
+                "ExecutionRole": "arn:aws:iam::111122223333:role/test",
+                "SlurmConfig": {"NodeType": node_type}
+                | ({"PartitionNames": [partition]} if partition else {}),
+            }
+            for group, instance_type, count, node_type, partition in groups
+        ],
+        **members,
+    }
+    return Source(json.dumps(body, indent=2), "request.json")
+
+
+def login(lab: Lab, *argv: str, timeout: float = 120, check: bool = True) -> Completed:
+    """Run a command on the lab's login node (on the controller where there is none)."""
+    node = next((node for node in lab.nodes() if node.role == "login"), lab.controller())
+    done = lab.runner(node.instance.name).run(argv, timeout=timeout)
+    return done.check() if check else done
+
+
+def submit(lab: Lab, *arguments: str) -> int:
+    """Submit a job with ``sbatch --parsable`` and these arguments; return its id."""
+    return int(
+        login(lab, "sbatch", "--parsable", "-D", "/tmp", "-o", "/dev/null", *arguments).stdout.split(";")[0]
+    )
+
+
+def job_field(lab: Lab, job: int, name: str) -> str:
+    """One field of ``scontrol show job``; empty when it is not there."""
+    said = login(lab, "scontrol", "-o", "show", "job", str(job)).stdout
+    return next((part.partition("=")[2] for part in said.split() if part.startswith(f"{name}=")), "")
+
+
+def wait_for_state(lab: Lab, job: int, *states: str, timeout: float = 120) -> str:
+    """Wait until job `job` is in one of `states`; return which."""
+
+    def state() -> str | None:
+        current = job_field(lab, job, "JobState")
+        return current if current in states else None
+
+    return wait_until(state, timeout, f"job {job} in {' or '.join(states)}")
+
+
+def nodes_of(lab: Lab, job: int) -> list[str]:
+    """The host names that a job runs on."""
+    return expand(job_field(lab, job, "NodeList"))
+
+
+def wait_until(condition: Callable[[], Result | None], timeout: float, what: str) -> Result:
+    """Wait until `condition` gives something true, and return that; fail the test after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            if result := condition():
+                return result
+            last = ""
+        except OperationFailed as error:  # a node that is down just now, as the test wants it
+            last = f" ({error})"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:g} s for: {what}{last}")
+        time.sleep(0.2)
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"{message}\n")
