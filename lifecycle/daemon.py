@@ -1,0 +1,122 @@
+"""Steps about daemons: running with the configuration that is on disk now, or not running at all."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from hpadmin.errors import OperationFailed
+from lifecycle.machine import Machine
+from lifecycle.retry import Clock
+from lifecycle.services import manager, processes
+from lifecycle.step import Transient
+
+STATE = "/var/lib/hpadmin/lifecycle"
+"""Where the lifecycle keeps what it must remember between runs; readable by root alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A daemon that runs, starts at boot, and was started after the last change of the files in `reads`."""
+
+    service: str
+    program: str
+    """Name of its process."""
+    reads: tuple[str, ...] = ()
+    """Files that it reads only when it starts."""
+    probe: tuple[str, ...] = ()
+    """A command that succeeds once the daemon does its work; without one, its process is enough."""
+    log: str = ""
+    """Where it says why it does not start."""
+    timeout: float = 60.0
+    clock: Clock = field(default_factory=Clock)
+
+    def lacking(self, machine: Machine) -> str | None:
+        services = manager(machine)
+        if not services.known(self.service):
+            return f"start {self.service}, which is not installed"
+        if not processes(machine, self.program):
+            return f"start {self.service}"
+        if machine.read(self._record) != self._digest(machine):
+            return f"restart {self.service}, whose configuration changed"
+        if not services.enabled(self.service):
+            return f"let {self.service} start at boot"
+        return None if self._answers(machine) else f"wait for {self.service}"
+
+    def make(self, machine: Machine) -> None:
+        services = manager(machine)
+        if not services.known(self.service):
+            raise OperationFailed(
+                f"the service {self.service} is not installed on this machine",
+                hint="install the package that brings it, or an image that has it",
+            )
+        if not services.enabled(self.service):
+            services.enable(self.service)
+        digest = self._digest(machine)
+        if processes(machine, self.program) and machine.read(self._record) != digest:
+            stop(machine, self.service, self.program, self.clock)
+        if not processes(machine, self.program):
+            services.start(self.service)
+        if not self.clock.wait_until(lambda: self._answers(machine), self.timeout):
+            raise Transient(
+                f"{self.service} does not work {self.timeout:g} s after its start{self._why(machine)}"
+            )
+        machine.write(self._record, digest, mode=0o600)
+
+    @property
+    def _record(self) -> str:
+        return f"{STATE}/services/{self.service}"
+
+    def _digest(self, machine: Machine) -> bytes:
+        sums = [hashlib.sha256(machine.read(path) or b"").hexdigest() for path in self.reads]
+        return "".join(f"{sum_}  {path}\n" for sum_, path in zip(sums, self.reads, strict=True)).encode()
+
+    def _answers(self, machine: Machine) -> bool:
+        if not processes(machine, self.program):
+            return False
+        if not self.probe:
+            return True
+        try:
+            return machine.runner.run(self.probe, timeout=10).returncode == 0
+        except OperationFailed:
+            return False  # it hangs; the caller waits as long as it may
+
+    def _why(self, machine: Machine) -> str:
+        return last_words(machine, self.log) if self.log else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A daemon that this role must not run: neither now nor at boot."""
+
+    service: str
+    program: str
+    clock: Clock = field(default_factory=Clock)
+
+    def lacking(self, machine: Machine) -> str | None:
+        services = manager(machine)
+        if not services.known(self.service):
+            return None
+        if processes(machine, self.program):
+            return f"stop {self.service}"
+        return f"keep {self.service} from starting at boot" if services.enabled(self.service) else None
+
+    def make(self, machine: Machine) -> None:
+        services = manager(machine)
+        services.disable(self.service)
+        if processes(machine, self.program):
+            stop(machine, self.service, self.program, self.clock)
+
+
+def stop(machine: Machine, service: str, program: str, clock: Clock) -> None:
+    """Stop a service and see it gone. Raises OperationFailed when it lives on."""
+    manager(machine).stop(service)
+    if not clock.wait_until(lambda: not processes(machine, program), 60):
+        raise OperationFailed(f"{service} does not stop")
+
+
+def last_words(machine: Machine, log: str) -> str:
+    """Return what a log said last about an error, as the end of a message; empty when it said nothing."""
+    lines = (machine.read(log) or b"")[-20000:].decode(errors="replace").splitlines()
+    telling = [line for line in lines if "fatal:" in line or "error:" in line]
+    return f"; {log} says: {telling[-1].strip()}" if telling else ""

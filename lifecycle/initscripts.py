@@ -1,0 +1,84 @@
+"""System V scripts for daemons that have none, or whose packaged one insists on a local slurm.conf.
+
+Debian's script for slurmd refuses to start without /etc/slurm/slurm.conf, which a configless node does not have;
+for sackd there is no script at all. Hosts with systemd need none of this: their units take the options from the
+same files in /etc/default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """What a script has to know of a daemon. The daemon itself goes to the background."""
+
+    name: str
+    executable: str
+    description: str
+    user: str = "root"
+    prepare: str = ""
+    """A command before the start."""
+    requires: str = ""
+    """Services that must run before."""
+
+    @property
+    def options_variable(self) -> str:
+        """Variable of /etc/default/<name> with the daemon's arguments."""
+        return f"{self.name.upper()}_OPTIONS"
+
+
+SLURMD = Daemon(
+    "slurmd", "/usr/sbin/slurmd", "Slurm node daemon, configured by its controller", requires="munge"
+)
+SACKD = Daemon(
+    "sackd",
+    "/usr/sbin/sackd",
+    "Slurm client configuration and credentials, from the controller",
+    user="slurm",
+    prepare="install -d -o slurm -g slurm /run/slurm",
+)
+
+
+def script(daemon: Daemon) -> str:
+    """Return the text of the daemon's script: start, stop, restart, reload and status."""
+    return f"""#!/bin/sh
+### BEGIN INIT INFO
+# Provides:          {daemon.name}
+# Required-Start:    $remote_fs $network {daemon.requires}
+# Required-Stop:     $remote_fs $network {daemon.requires}
+# Default-Start:     2 3 4 5
+# Default-Stop:      0 1 6
+# Short-Description: {daemon.description}
+### END INIT INFO
+# Written by hpadmin's lifecycle.
+
+{daemon.options_variable}=
+[ ! -r /etc/default/{daemon.name} ] || . /etc/default/{daemon.name}
+
+case "$1" in
+    start)
+        {daemon.prepare or ":"}
+        # shellcheck disable=SC2086
+        start-stop-daemon --start --oknodo --chuid {daemon.user} --exec {daemon.executable} \\
+            -- ${daemon.options_variable}
+        ;;
+    stop)
+        start-stop-daemon --stop --oknodo --retry TERM/20/KILL/5 --exec {daemon.executable}
+        ;;
+    restart | force-reload)
+        "$0" stop && "$0" start
+        ;;
+    reload)
+        start-stop-daemon --stop --signal HUP --exec {daemon.executable}
+        ;;
+    status)
+        start-stop-daemon --status --exec {daemon.executable}
+        ;;
+    *)
+        echo "Usage: $0 start|stop|restart|reload|force-reload|status" >&2
+        exit 2
+        ;;
+esac
+"""

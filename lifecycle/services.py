@@ -1,0 +1,134 @@
+"""Services of the machine: systemd where it runs, else System V scripts (containers, and hosts without systemd).
+
+Whether a daemon runs is asked of the kernel, not of a script or a pid file: Debian's scripts for Slurm exit 0
+whatever they find.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from lifecycle.machine import Machine
+
+_SECONDS = 120.0
+"""Longest time that a service may take to start or stop."""
+
+
+class Services(Protocol):
+    """The service manager of a machine."""
+
+    def known(self, service: str) -> bool:
+        """Tell whether the machine has such a service at all."""
+        ...
+
+    def enabled(self, service: str) -> bool:
+        """Tell whether the service starts at boot."""
+        ...
+
+    def enable(self, service: str) -> None:
+        """Make the service start at boot."""
+        ...
+
+    def disable(self, service: str) -> None:
+        """Make the service not start at boot."""
+        ...
+
+    def start(self, service: str) -> None:
+        """Start the service. Raises OperationFailed."""
+        ...
+
+    def stop(self, service: str) -> None:
+        """Stop the service. Raises OperationFailed."""
+        ...
+
+
+def manager(machine: Machine) -> Services:
+    """Return the service manager that this machine has."""
+    if machine.is_directory("/run/systemd/system"):
+        return Systemd(machine)
+    return SystemV(machine)
+
+
+@dataclass(frozen=True, slots=True)
+class Systemd:
+    """Units, by systemctl(1)."""
+
+    machine: Machine
+
+    def known(self, service: str) -> bool:
+        return self._says("cat", service)
+
+    def enabled(self, service: str) -> bool:
+        return self._says("is-enabled", "--quiet", service)
+
+    def enable(self, service: str) -> None:
+        self._do("enable", "--quiet", service)
+
+    def disable(self, service: str) -> None:
+        self._do("disable", "--quiet", service)
+
+    def start(self, service: str) -> None:
+        # Unit files and drop-ins may have been written a moment ago; a unit that failed too often may try again.
+        self._do("daemon-reload")
+        self._says("reset-failed", service)
+        self._do("start", service)
+
+    def stop(self, service: str) -> None:
+        self._do("stop", service)
+
+    def _says(self, *arguments: str) -> bool:
+        return self.machine.runner.run(["systemctl", *arguments], timeout=_SECONDS).returncode == 0
+
+    def _do(self, *arguments: str) -> None:
+        self.machine.launcher.run(["systemctl", *arguments], timeout=_SECONDS).check()
+
+
+@dataclass(frozen=True, slots=True)
+class SystemV:
+    """Scripts in /etc/init.d, enabled by links in /etc/rc2.d (Debian's default runlevel)."""
+
+    machine: Machine
+
+    def known(self, service: str) -> bool:
+        return self.machine.status(f"/etc/init.d/{service}") is not None
+
+    def enabled(self, service: str) -> bool:
+        links = self.machine.path("/etc/rc2.d")
+        return any(link.name[3:] == service for link in links.glob("S[0-9][0-9]*"))
+
+    def enable(self, service: str) -> None:
+        self._run("update-rc.d", service, "defaults")
+        self._run("update-rc.d", service, "enable")
+
+    def disable(self, service: str) -> None:
+        self._run("update-rc.d", service, "disable")
+
+    def start(self, service: str) -> None:
+        self._run("service", service, "start")
+
+    def stop(self, service: str) -> None:
+        self._run("service", service, "stop")
+
+    def _run(self, *argv: str) -> None:
+        self.machine.launcher.run(argv, timeout=_SECONDS).check()
+
+
+def processes(machine: Machine, program: str) -> list[int]:
+    """Return the ids of processes whose program is `program`, without zombies and what runs in containers here.
+
+    A process of a container has more than one id: that of its own namespace and ours (proc_pid_status(5), NSpid).
+    """
+    found = []
+    for entry in machine.path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            lines = (entry / "status").read_text(errors="replace").splitlines()
+        except OSError:
+            continue  # ended while we looked
+        status = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
+        alive = status.get("State", ["X"])[0] not in "ZX"
+        if status.get("Name") == [program[:15]] and alive and len(status.get("NSpid", [""])) == 1:
+            found.append(int(entry.name))
+    return sorted(found)

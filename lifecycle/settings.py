@@ -1,0 +1,150 @@
+"""`lifecycle.yaml`: what the administrator turns on, and how Slurm is set up beyond the request.
+
+    profile: host            # or container: no cgroups, devices listed instead of detected, hardware as configured
+    auth: munge              # or slurm
+    secrets: /opt/ml/secrets # or secretsmanager:PREFIX, or none (the image brings its key)
+
+Every member has a default; an unknown member or a value of the wrong kind is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpadmin.configure.options import RenderOptions
+from hpadmin.errors import InvalidInput, Problem
+from hpadmin.model import Cluster
+from hpadmin.request import NodeNames, read_source
+from hpadmin.request.document import parse
+
+FILE = "lifecycle.yaml"
+
+PROFILES: Mapping[str, Mapping[str, Any]] = {
+    "host": {},
+    # A container has no cgroups of its own to give and less hardware than its instance type; its reboot is its
+    # engine's. Its devices are nodes in /dev without a driver: listed (`render_options`), not detected.
+    "container": {"process_tracking": "linuxproc", "config_overrides": True, "reboot_program": None},
+}
+"""What a profile sets of Slurm's `RenderOptions`; `slurm` in the file goes on top."""
+
+DEVICE_NAMES: Mapping[str, str] = {"gpu": "/dev/nvidia", "neuron": "/dev/neuron"}
+"""Device nodes by `Hardware.accelerator_kind`, without their number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The administrator's choices for the nodes of a cluster."""
+
+    profile: str = "host"
+    auth: str = "munge"
+    node_names: NodeNames = NodeNames.ADDRESS
+    secrets: str = "/opt/ml/secrets"
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+    """Members of `hpadmin.configure.options.RenderOptions`."""
+    users: str = "shared_users.txt"
+    """The list of users, relative to the bundle; read when it is there."""
+    accounting: bool = False
+    """Keep accounts in a MariaDB on the controller; an `AccountingDatabase` in the request goes before it."""
+    private_data: bool = True
+    """Users see their own jobs and accounts, not those of others (slurm.conf(5) PrivateData)."""
+    rest: bool = False
+    """Run slurmrestd with JWT on the controller."""
+    login_shell_groups: tuple[str, ...] = ("Login",)
+    """Node types whose nodes users may log in to over SSH."""
+    containers: bool = False
+    """Install enroot and pyxis on compute nodes."""
+    observability: bool = False
+    """Install metrics exporters."""
+    log_rotation: bool = True
+    wait: float = 3600.0
+    """Seconds that a node waits for its controller and its file servers before it fails."""
+
+
+def load(bundle: Path) -> Settings:
+    """Read `lifecycle.yaml` of a bundle; without one all defaults hold. Raises InvalidInput with all problems."""
+    path = bundle / FILE
+    if not path.exists():
+        return Settings()
+    source = read_source(path)
+    document = parse(source.text, origin=source.origin)
+    return from_data(document.value or {}, str(path), list(document.problems))
+
+
+def from_data(data: Any, origin: str, problems: list[Problem] | None = None) -> Settings:
+    """Check plain data and return the settings. Raises InvalidInput with all problems."""
+    wrong = list(problems or [])
+    known = {entry.name: entry for entry in dataclasses.fields(Settings)}
+    values: dict[str, Any] = {}
+    if not isinstance(data, dict):
+        raise InvalidInput(f"{origin} is not valid", [Problem("", "must be an object")])
+    for key, value in data.items():
+        if key not in known:
+            wrong.append(Problem(key, f"unknown; there are {', '.join(known)}"))
+            continue
+        try:
+            values[key] = _value(key, value)
+        except ValueError as error:
+            wrong.append(Problem(key, str(error)))
+    if wrong:
+        raise InvalidInput(f"{origin} is not valid", wrong)
+    return Settings(**values)
+
+
+def render_options(settings: Settings, cluster: Cluster) -> RenderOptions:
+    """Return how Slurm's files are rendered. Raises InvalidInput when `slurm` has a member that there is not."""
+    chosen: dict[str, Any] = {"auth": settings.auth, "accounting": settings.accounting}
+    chosen |= PROFILES[settings.profile]
+    if settings.profile == "container":
+        chosen["device_files"] = device_files(cluster)
+    chosen |= settings.slurm
+    known = {entry.name for entry in dataclasses.fields(RenderOptions)}
+    if unknown := sorted(set(chosen) - known):
+        problems = [Problem(f"slurm.{name}", "is no option of the configuration") for name in unknown]
+        raise InvalidInput(f"{FILE} is not valid", problems)
+    frozen: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()
+    }
+    return RenderOptions(**frozen)
+
+
+def device_files(cluster: Cluster) -> dict[str, tuple[str, ...]]:
+    """Return the device nodes of every group whose instances have accelerators."""
+    found: dict[str, tuple[str, ...]] = {}
+    for node in cluster.computes:
+        hardware = node.hardware
+        if hardware.accelerator_kind:
+            prefix = DEVICE_NAMES[hardware.accelerator_kind]
+            found[node.instance.group] = tuple(f"{prefix}{n}" for n in range(hardware.accelerator_count))
+    return found
+
+
+def _value(key: str, value: Any) -> Any:
+    """Check one member. Raises ValueError with what is wrong."""
+    if key == "profile":
+        if value not in PROFILES:
+            raise ValueError(f"must be {' or '.join(PROFILES)}, got {value!r}")
+        return value
+    if key == "auth":
+        if value not in ("munge", "slurm"):
+            raise ValueError(f"must be munge or slurm, got {value!r}")
+        return value
+    if key == "node_names":
+        return NodeNames(value)
+    if key == "slurm":
+        if not isinstance(value, dict):
+            raise ValueError("must be an object")
+        return value
+    if key == "login_shell_groups":
+        if not isinstance(value, list) or not set(value) <= {"Controller", "Login", "Compute"}:
+            raise ValueError("must be a list of Controller, Login, Compute")
+        return tuple(value)
+    default = getattr(Settings(), key)
+    if isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise ValueError(f"must be a {type(default).__name__}, got {value!r}")
+    return value

@@ -1,0 +1,43 @@
+"""Host name and /etc/hosts: a node is called what Slurm calls it, and knows where its controllers are.
+
+Other nodes are left to DNS: a line for each would be wrong as soon as one is replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lifecycle import facts
+from lifecycle.engine import Stage
+from lifecycle.machine import Machine
+from lifecycle.situation import Situation
+from lifecycle.step import Block, File, Step
+
+
+@dataclass(frozen=True, slots=True)
+class HostName:
+    """The kernel's host name."""
+
+    name: str
+
+    def lacking(self, machine: Machine) -> str | None:
+        return None if facts.host_name() == self.name else f"set the host name to {self.name}"
+
+    def make(self, machine: Machine) -> None:
+        machine.runner.run(["hostname", self.name], timeout=10).check()
+
+
+def steps(situation: Situation) -> Iterator[Step]:
+    """Yield the steps of the stage."""
+    host = situation.node.instance.hostname or situation.name
+    yield HostName(host)
+    yield File("/etc/hostname", f"{host}\n")
+    lines = [f"{situation.node.instance.address} {host}"]
+    for node in situation.cluster.controllers:
+        if node.name != situation.name:
+            lines.append(f"{node.instance.address} {node.instance.hostname or node.name}")
+    yield Block("/etc/hosts", tuple(lines))
+
+
+STAGE = Stage("identity", "host name and hosts", steps)

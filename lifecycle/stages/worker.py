@@ -1,0 +1,124 @@
+"""Login and compute nodes: no configuration of their own, they fetch it from the controller (configless)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hpadmin.errors import OperationFailed
+from hpadmin.model import NodeType
+from lifecycle.daemon import Running, Stopped, last_words
+from lifecycle.engine import Stage
+from lifecycle.initscripts import SACKD, SLURMD, Daemon, script
+from lifecycle.machine import Machine
+from lifecycle.retry import Retry
+from lifecycle.settings import render_options
+from lifecycle.situation import Situation
+from lifecycle.step import Absent, Directory, File, Step, Transient
+
+_WAIT = Retry(deadline=3600, base=0.5, cap=5)
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerKnows:
+    """The controller answers and its configuration has this node: slurmd would give up otherwise."""
+
+    name: str
+    conf_server: str
+
+    def lacking(self, machine: Machine) -> str | None:
+        return None if self._asked(machine) is None else "wait until the controller knows this node"
+
+    def make(self, machine: Machine) -> None:
+        if said := self._asked(machine):
+            raise Transient(said)
+
+    def _asked(self, machine: Machine) -> str | None:
+        """Return None when the node is known, else what is wrong."""
+        try:
+            answer = machine.runner.run(
+                ["scontrol", "--oneliner", "show", "node", self.name],
+                timeout=20,
+                env={"SLURM_CONF_SERVER": self.conf_server},
+            )
+        except OperationFailed as error:
+            return f"the controller at {self.conf_server} does not answer: {error}"
+        if f"NodeName={self.name} " in answer.stdout:
+            return None
+        said = (answer.stderr or answer.stdout).strip().splitlines()
+        if any("not found" in line for line in said):
+            return f"the controller does not have node {self.name} in its configuration yet"
+        return (
+            f"the controller at {self.conf_server} does not answer: {said[-1] if said else 'it said nothing'}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """slurmd has told the controller that it is there, and the controller took it."""
+
+    name: str
+    log: str
+
+    def lacking(self, machine: Machine) -> str | None:
+        answer = machine.runner.run(["scontrol", "--oneliner", "show", "node", self.name], timeout=20)
+        fields = dict(word.split("=", 1) for word in answer.stdout.split() if "=" in word)
+        started = fields.get("SlurmdStartTime", "None")
+        responding = "NOT_RESPONDING" not in fields.get("State", "NOT_RESPONDING")
+        return None if started != "None" and responding else "register with the controller"
+
+    def make(self, machine: Machine) -> None:
+        raise Transient(f"node {self.name} has not registered yet{last_words(machine, self.log)}")
+
+
+def login(situation: Situation) -> Iterator[Step]:
+    """Yield the steps of a login node: sackd keeps the configuration fresh for users' commands."""
+    yield Stopped("slurmctld", "slurmctld")
+    yield Stopped("slurmdbd", "slurmdbd")
+    yield Stopped("slurmd", "slurmd")
+    yield from _configless(situation, SACKD)
+
+
+def compute(situation: Situation) -> Iterator[Step]:
+    """Yield the steps of a compute node."""
+    options = render_options(situation.settings, situation.cluster)
+    log = f"{options.log_directory}/slurmd.log"
+    yield Stopped("slurmctld", "slurmctld")
+    yield Stopped("slurmdbd", "slurmdbd")
+    yield Directory(options.spool_directory)
+    yield Directory(options.log_directory, 0o755, options.slurm_user)
+    yield ControllerKnows(situation.name, situation.conf_server)
+    yield from _configless(situation, SLURMD, log)
+    yield Registered(situation.name, log)
+
+
+def _configless(situation: Situation, daemon: Daemon, log: str = "") -> Iterator[Step]:
+    # A local slurm.conf would go before the controller's.
+    yield Absent(f"{situation.conf_dir}/slurm.conf")
+    defaults = f"/etc/default/{daemon.name}"
+    yield File(defaults, f'{daemon.options_variable}="--conf-server {situation.conf_server}"\n')
+    yield InitScript(daemon)
+    yield Running(daemon.name, daemon.name, reads=(defaults,), log=log)
+
+
+@dataclass(frozen=True, slots=True)
+class InitScript:
+    """The daemon's System V script, on a machine that starts its services so."""
+
+    daemon: Daemon
+
+    @property
+    def _file(self) -> File:
+        return File(f"/etc/init.d/{self.daemon.name}", script(self.daemon), 0o755)
+
+    def lacking(self, machine: Machine) -> str | None:
+        return None if machine.is_directory("/run/systemd/system") else self._file.lacking(machine)
+
+    def make(self, machine: Machine) -> None:
+        self._file.make(machine)
+
+
+LOGIN = Stage(
+    "login", "client configuration through sackd", login, lambda s: s.role is NodeType.LOGIN, retry=_WAIT
+)
+COMPUTE = Stage("compute", "slurmd", compute, lambda s: s.role is NodeType.COMPUTE, retry=_WAIT)
