@@ -33,6 +33,7 @@ def environment() -> Environment:
         autoescape=False,  # noqa: S701 - Slurm's files are no markup; `value` guards what they would misread
     )
     made.filters["value"] = value
+    made.filters["secret"] = secret
     return made
 
 
@@ -47,3 +48,15 @@ def value(given: Any) -> str:
         problem = Problem("", f"{text!r} cannot stand in a Slurm file: it holds {found[0]!r}")
         raise InvalidInput("a value would be read differently by Slurm", [problem])
     return text
+
+
+def secret(given: str) -> str:
+    """Return a password as it must be written: quoted, with ``#`` and backslashes escaped.
+
+    Raises InvalidInput, without repeating the password, when it holds what no Slurm file can carry: a quote, or
+    a control character.
+    """
+    if re.search(r'["\x00-\x1f\x7f]', given):
+        problem = Problem("", "it holds a double quote or a control character; choose another password")
+        raise InvalidInput("the password cannot stand in slurmdbd.conf", [problem])
+    return '"' + given.replace("\\", "\\\\").replace("#", "\\#") + '"'

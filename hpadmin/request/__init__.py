@@ -6,7 +6,7 @@
 
 or step by step, for those who make the inventory themselves (the lab):
 
-    wanted = request.read(request.read_source("cluster.json"))     # .groups: hpadmin.model.Group
+    wanted = request.load_request("cluster.json")          # .groups: hpadmin.model.Group
     existing = request.read_inventory(request.Source(json.dumps(resource_config), "lab"))
     cluster = request.build(wanted, existing, request.NodeNames.ADDRESS)
 
@@ -22,7 +22,7 @@ from hpadmin.request.cluster import build
 from hpadmin.request.document import Source, read_source
 from hpadmin.request.inventory import Inventory, NodeNames
 from hpadmin.request.inventory import load as read_inventory
-from hpadmin.request.reading import Request, read
+from hpadmin.request.reading import Request, read, sibling_legacy
 
 __all__ = [
     "Inventory",
@@ -31,16 +31,43 @@ __all__ = [
     "Source",
     "build",
     "load",
+    "load_request",
     "read",
     "read_inventory",
     "read_source",
+    "sibling_legacy",
 ]
 
 
-def load(path: Path | str, *, inventory: Path | str, names: NodeNames = NodeNames.ADDRESS) -> Cluster:
+def load(
+    path: Path | str,
+    *,
+    inventory: Path | str,
+    names: NodeNames = NodeNames.ADDRESS,
+    legacy: Path | str | None = None,
+    current: Path | str | None = None,
+    update: bool = False,
+) -> Cluster:
     """Read the request at `path` and the inventory at `inventory` (``-`` is stdin) into the cluster model.
+
+    `legacy` is a provisioning_parameters.json; without it, one that lies beside the request is taken. `current`
+    and `update` are explained in `hpadmin.request.reading`.
 
     Raises InvalidInput with every problem of the file that is wrong.
     """
-    wanted = read(read_source(path))
+    wanted = load_request(path, legacy=legacy, current=current, update=update)
     return build(wanted, read_inventory(read_source(inventory)), names)
+
+
+def load_request(
+    path: Path | str,
+    *,
+    legacy: Path | str | None = None,
+    current: Path | str | None = None,
+    update: bool = False,
+) -> Request:
+    """Read and validate the request at `path`, with the legacy form beside it. See `load`."""
+    source = read_source(path)
+    legacy_source = read_source(legacy) if legacy else sibling_legacy(source)
+    current_source = read_source(current) if current else None
+    return read(source, legacy_source=legacy_source, current=current_source, update=update)

@@ -14,8 +14,8 @@ UNIVERSAL_PARTITION = "dev"
 
 
 def groups(body: dict[str, Any]) -> tuple[Group, ...]:
-    """Return the instance groups of a validated body, in the request's order."""
-    return tuple(_group(entry) for entry in body.get("InstanceGroups", []))
+    """Return the instance groups of a validated body that have a part in Slurm, in the request's order."""
+    return tuple(_group(entry) for entry in body.get("InstanceGroups", []) if "SlurmConfig" in entry)
 
 
 def strategy(body: dict[str, Any]) -> Strategy:
