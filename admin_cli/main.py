@@ -1,21 +1,21 @@
 """The entry point `hpadmin`.
 
-Command groups are imported when they are used, so that ``hpadmin --help`` stays as quick as Python itself:
-`COMMANDS` below is all that the top level knows of them.
+The top level's help is text that stands here, and everything else waits until it is needed: importing click alone
+takes three times as long as starting Python, and ``hpadmin --help`` should not.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Sequence
-from typing import Any
-
-import click
+import sys
 
 from hpadmin import __version__
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself is slow to import
+    from typing import Any
+
 COMMANDS = {
-    "config": "Validate a request, render, plan and apply Slurm's configuration, find drift.",
+    "config": "Validate a request; render, plan and apply Slurm's configuration.",
     "topology": "Show the network topology; tell where a job would be placed.",
     "node": "List, check, reboot and replace nodes.",
     "job": "List jobs that resume by themselves, and what happened to them.",
@@ -24,50 +24,64 @@ COMMANDS = {
 }
 """Name of each command group (its module in this package) and its short help."""
 
+_ABOUT = """\
+Usage: hpadmin [OPTIONS] COMMAND [ARGS]...
 
-class LazyGroup(click.Group):
-    """A group whose subcommands are modules of this package, imported on first use."""
+  HyperPod's configuration, topology, repair and resume for any Slurm cluster.
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+  A request in the form of SageMaker's CreateCluster becomes the cluster's
+  Slurm configuration and guards it against drift; failed nodes are repaired,
+  and jobs resume by themselves.
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"admin_cli.{cmd_name}")
-        command: click.Command = module.group
-        return command
+  Exit codes:
+    0  done, or nothing to change
+    1  an operation failed
+    2  usage error or invalid input
+    3  config plan: there are changes to apply
+    4  drift that blocks (Managed); config drift: drift found
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+  Examples:
+    hpadmin config validate cluster.json
+    hpadmin config plan cluster.json --inventory resource_config.json
+    hpadmin topology place -N24 --segment=12
+    hpadmin lab up examples/guide.json
 
-    def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:
-        from admin_cli.report import reporting_errors
+  Completion: eval "$(_HPADMIN_COMPLETE=bash_source hpadmin)"
 
-        with reporting_errors():
-            return super().main(args, **extra)
+Options:
+  --version   Show the version and exit.
+  -h, --help  Show this message and exit.
+
+Commands:
+"""
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="hpadmin")
-def cli() -> None:
-    """HyperPod's configuration, topology, repair and resume for any Slurm cluster.
+def help_text() -> str:
+    """Return the help of the top level."""
+    width = max(map(len, COMMANDS))
+    return _ABOUT + "".join(f"  {name.ljust(width)}  {about}\n" for name, about in COMMANDS.items())
 
-    A request in the form of SageMaker's CreateCluster becomes the cluster's Slurm configuration and guards it
-    against drift; failed nodes are repaired, and jobs resume by themselves.
 
-    \b
-    Exit codes:
-      0  done, or nothing to change
-      1  an operation failed
-      2  usage error or invalid input
-      3  config plan: there are changes to apply
-      4  drift that blocks (Managed); config drift: drift found
+class _Entry:
+    """The command line: answers the top level's ``--help`` and ``--version`` itself, is click for all else."""
 
-    \b
-    Examples:
-      hpadmin config validate cluster.json
-      hpadmin config plan cluster.json --inventory resource_config.json
-      hpadmin lab up examples/guide.json
-    """
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        asked = sys.argv[1:]
+        if asked in (["-h"], ["--help"]):
+            sys.stdout.write(help_text())
+            return 0
+        if asked == ["--version"]:
+            sys.stdout.write(f"hpadmin, version {__version__}\n")
+            return 0
+        from admin_cli.root import root
+
+        return root(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        from admin_cli.root import root
+
+        return getattr(root, name)
+
+
+cli = _Entry()
+"""What the console script calls; has click's interface too, for callers such as its test runner."""

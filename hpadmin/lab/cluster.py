@@ -12,22 +12,25 @@ is given its instance's facts and nothing else; `lifecycle/on_create.sh`, run at
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import docker
 import docker.errors
+import docker.types
 from docker.models.containers import Container
 
 from hpadmin import request
 from hpadmin.errors import InvalidInput, OperationFailed
 from hpadmin.lab import image, machine
-from hpadmin.lab.engine import ContainerRunner, connect
+from hpadmin.lab.engine import ContainerRunner, connect, engine_errors
 from hpadmin.lab.facts import LabInstance, allocate, replacement, resource_config
 from hpadmin.lab.machine import BUNDLE, FACTS, LABEL, LOG, SECRETS, LabNode
 from hpadmin.model import NodeType
@@ -62,6 +65,11 @@ SMALL_CLUSTER = json.dumps(
 
 FAULTS = ("kill", "pause", "disconnect", "heal")
 """`Lab.fault`: the machine loses power, hangs, loses its network; ``heal`` undoes all three."""
+
+SUBNETS = ipaddress.IPv4Network("10.200.0.0/14")
+"""Where labs get their subnets from."""
+_SUBNET_PREFIX = 20
+"""Four thousand addresses: nodes are numbered on, also when they are replaced."""
 
 _PARALLEL = 8
 """Requests to the engine at a time."""
@@ -127,20 +135,33 @@ class Lab:
         `timeout` seconds, with what its log says.
         """
         wanted = request.read(source)
+        with engine_errors():
+            self._up(wanted, source, legacy, ultraserver_nodes, lifecycle, release, say)
+        self.wait_ready(timeout=timeout, say=say)
+
+    def _up(
+        self,
+        wanted: request.Request,
+        source: request.Source,
+        legacy: request.Source | None,
+        ultraserver_nodes: int | None,
+        lifecycle: str,
+        release: str,
+        say: Say,
+    ) -> None:
         tag = image.ensure_node(self._client, release, say=say)
-        network = self._network(source, ultraserver_nodes)
+        network = self._network()
         instances = allocate(
             wanted.groups,
             [node.instance for node in self.nodes()],
-            network.attrs["IPAM"]["Config"][0]["Subnet"],
+            _subnet(network),
             ultraserver_nodes=ultraserver_nodes,
             new_id=_instance_id,
         )
         files = {"request.json": source.text, "lifecycle.yaml": lifecycle}
         if legacy:
             files["provisioning_parameters.json"] = legacy.text
-        self._converge(wanted.name, instances, files, tag, network.name, say)
-        self.wait_ready(timeout=timeout, say=say)
+        self._converge(wanted.name, instances, files, tag, str(network.name), say)
 
     def down(self, *, say: Say) -> None:
         """Remove all that this lab made, and nothing else."""
@@ -299,7 +320,7 @@ class Lab:
         new = replacement(
             old.instance,
             others,
-            network.attrs["IPAM"]["Config"][0]["Subnet"],
+            _subnet(network),
             instance_id=_instance_id(),
         )
         container = self._client.containers.get(old.container)
@@ -338,15 +359,29 @@ class Lab:
             raise OperationFailed(f"lab {self.name} has no network: it is not up")
         return networks[0]
 
-    def _network(self, source: request.Source, ultraserver_nodes: int | None) -> Any:
+    def _network(self) -> Any:
+        """The lab's network, made when it is not there: the first subnet of the pool that nobody uses."""
         networks = self._client.networks.list(filters={"label": f"{LABEL}={self.name}"})
-        if not networks:
-            self._client.networks.create(
-                f"hpadmin-{self.name}", driver="bridge", labels={LABEL: self.name}, check_duplicate=True
-            )
-            networks = self._client.networks.list(filters={"label": f"{LABEL}={self.name}"})
-        networks[0].reload()
-        return networks[0]
+        if networks:
+            networks[0].reload()
+            return networks[0]
+        in_use = host_networks()
+        for subnet in SUBNETS.subnets(new_prefix=_SUBNET_PREFIX):
+            if any(subnet.overlaps(other) for other in in_use):
+                continue
+            pool = docker.types.IPAMPool(subnet=str(subnet))
+            try:
+                return self._client.networks.create(
+                    f"hpadmin-{self.name}",
+                    driver="bridge",
+                    labels={LABEL: self.name},
+                    check_duplicate=True,
+                    ipam=docker.types.IPAMConfig(pool_configs=[pool]),
+                )
+            except docker.errors.APIError as error:
+                if "overlap" not in str(error.explanation):
+                    raise
+        raise OperationFailed(f"no subnet of {SUBNETS} is free for the lab's network")
 
     def _converge(
         self,
@@ -431,6 +466,22 @@ class Lab:
     def _last_words(self, node: LabNode) -> str:
         log = _text(self._read(node.container, LOG) or b"").splitlines()
         return log[-1] if log else node.status
+
+
+def host_networks() -> list[ipaddress.IPv4Network]:
+    """Return the networks that this host has routes to (``/proc/net/route``), the default route left out."""
+    found = []
+    for line in Path("/proc/net/route").read_text(encoding="ascii").splitlines()[1:]:
+        fields = line.split()
+        destination, mask = (int.from_bytes(bytes.fromhex(fields[i]), "little") for i in (1, 7))
+        if mask:
+            found.append(ipaddress.IPv4Network((destination, mask.bit_count())))
+    return found
+
+
+def _subnet(network: Any) -> str:
+    network.reload()
+    return str(network.attrs["IPAM"]["Config"][0]["Subnet"])
 
 
 def _facts(config: str, files: dict[str, str], key: bytes | None = None) -> machine.Files:

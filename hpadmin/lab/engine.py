@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import socket
 import tarfile
@@ -39,6 +40,15 @@ def connect(timeout: float = 60) -> docker.DockerClient:
             hint="install and start it (containers/engine.sh does both); your user must be allowed to use it",
         ) from error
     return client
+
+
+@contextlib.contextmanager
+def engine_errors() -> Iterator[None]:
+    """Turn what the engine refuses into OperationFailed."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise OperationFailed(f"Docker refused: {error.explanation or error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,9 +78,9 @@ def test_no_daemon_complains_about_our_files(lab: Lab) -> None:
 def test_status_tells_every_node(lab: Lab) -> None:
     from click.testing import CliRunner
 
-    from admin_cli.main import cli
+    from admin_cli.root import root
 
-    done = CliRunner().invoke(cli, ["lab", "status", "--name", lab.name, "-o", "json"], standalone_mode=False)
+    done = CliRunner().invoke(root, ["lab", "status", "--name", lab.name, "-o", "json"], standalone_mode=False)
     nodes = json.loads(done.stdout)["nodes"]
     assert {node["role"] for node in nodes} == {"controller", "login", "compute"}
     assert {node["status"] for node in nodes} == {"ready"}
