@@ -40,6 +40,8 @@ MAX_BRACKETS = 100
 _ULONG_MAX = 2**64 - 1
 _SEPARATORS = "\t, \n"
 _SEPARATOR = re.compile(r"[\t, \n]")
+_ONE_NAME = re.compile(r"[A-Za-z0-9_.-]{0,63}[A-Za-z_.-][0-9]{0,19}")
+"""What most lists are: a name that stands for itself."""
 _DIGITS = "0123456789"
 _STRTOUL = re.compile(r"[ \t\n\v\f\r]*([+-]?)([0-9]+)")
 _ODD_SPACE = re.compile(r"[\v\f\r]")
@@ -80,6 +82,8 @@ def expand(text: str) -> list[str]:
 
     Raises HostlistError (an InvalidInput and a ValueError).
     """
+    if _ONE_NAME.fullmatch(text):
+        return [text]
     names: list[str] = []
     for run in _read(text):
         prefix, low, high, width = run.prefix, run.low, run.high, run.width

@@ -226,3 +226,11 @@ def assignments(text: str) -> list[tuple[str, str]] | None:
             return found
     slow, end = pairs(text)
     return [(pair.key, pair.value) for pair in slow] if is_blank(text[end:]) else None
+
+
+def tokens(text: str) -> list[str] | None:
+    """Cut a logical line at its blanks, where that cuts it into ``Key=value`` for sure; else None."""
+    bare = text.strip(BLANKS)
+    if not bare.isprintable() or '"' in bare or "= " in bare or " =" in bare:
+        return None
+    return bare.split()

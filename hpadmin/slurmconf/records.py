@@ -20,8 +20,8 @@ class Origin(NamedTuple):
     file: str
     line: int
     """Its first physical line, from 1."""
-    index: int
-    """Its place among the statements of the file's document."""
+    place: int
+    """Its index among the statements of the file's document."""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
