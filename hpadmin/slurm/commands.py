@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpadmin.slurm import jobjson, text
-from hpadmin.slurm.command import Runner
+from hpadmin.slurm.command import Completed, Runner
 from hpadmin.slurm.reader import JobDetail, JobInfo, NodeInfo, PartitionInfo, ReservationInfo
 
 # squeue(1) and scontrol(1): settings in the environment of whoever calls us would hide jobs and nodes.
@@ -52,6 +52,13 @@ class CommandReader:
     def nodes(self) -> tuple[NodeInfo, ...]:
         return text.parse_nodes(self._ask("scontrol", "-o", "show", "nodes"))
 
+    def node(self, name: str) -> NodeInfo | None:
+        done = self._run("scontrol", "-o", "show", "node", name)
+        if done.returncode != 0 and "not found" in done.stdout + done.stderr:
+            return None
+        found = text.parse_nodes(done.check().stdout)
+        return next((node for node in found if node.name == name), None)
+
     def jobs(self, *, ended: bool = False) -> tuple[JobInfo, ...]:
         states = ["--states=all"] if ended else []
         return text.parse_jobs(self._ask("squeue", "-a", "-h", *states, "-o", text.JOB_FORMAT))
@@ -81,6 +88,8 @@ class CommandReader:
         return int(found[1]), int(found[2])
 
     def _ask(self, *argv: str) -> str:
+        return self._run(*argv).check().stdout
+
+    def _run(self, *argv: str) -> Completed:
         command: Sequence[str] = [*_CLEAN, *argv]
-        done = self.runner.run(command, timeout=self.timeout, env={"SLURM_TIME_FORMAT": "%s"})
-        return done.check().stdout
+        return self.runner.run(command, timeout=self.timeout, env={"SLURM_TIME_FORMAT": "%s"})

@@ -145,6 +145,10 @@ class SlurmReader(Protocol):
         """Return every node, in Slurm's order."""
         ...
 
+    def node(self, name: str) -> NodeInfo | None:
+        """Return one node, or None when Slurm has none of that name."""
+        ...
+
     def jobs(self, *, ended: bool = False) -> tuple[JobInfo, ...]:
         """Return the queue; with `ended` also the jobs that slurmctld still remembers (MinJobAge)."""
         ...

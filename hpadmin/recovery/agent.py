@@ -1,0 +1,125 @@
+"""The agent: look, decide, act, again and again; one at a time in a cluster.
+
+    agent = Agent(reader, control, provider, journal, settings.policy)
+    with leadership(state_dir):
+        agent.cycle()
+
+Several agents may stand by, on one host or on several controllers that share the state directory: an advisory
+lock on a file there chooses the one that acts and is released by the kernel when its holder dies in any way.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from hpadmin.errors import OperationFailed
+from hpadmin.nodes.provider import Provider
+from hpadmin.recovery.act import Actor
+from hpadmin.recovery.decide import decide
+from hpadmin.recovery.journal import Journal
+from hpadmin.recovery.observe import Observation, observe
+from hpadmin.recovery.policy import Policy
+from hpadmin.recovery.probe import Prober
+from hpadmin.slurm.control import SlurmControl
+from hpadmin.slurm.reader import SlurmReader
+
+log = logging.getLogger(__name__)
+
+_ROUNDS = 6
+"""Looks in one cycle: as long as deeds change something, the next phase need not wait for the next cycle."""
+_LOOK_BACK = 7 * 86400
+"""Seconds of closed repairs that `decide` is shown."""
+_KEEP = 90 * 86400
+"""Seconds that closed repairs and events are kept."""
+
+
+class Part(Protocol):
+    """Something that works on the same picture in the agent's cycle, such as the resumption of jobs."""
+
+    def cycle(self, seen: Observation) -> None:
+        """Do whatever there is to do now, without waiting for anything. Raises OperationFailed."""
+        ...
+
+
+class StandsBy(OperationFailed):
+    """Another agent leads this cluster."""
+
+
+@contextmanager
+def leadership(state_dir: Path) -> Iterator[None]:
+    """Hold the cluster's agent lock. Raises StandsBy when another process has it, telling which."""
+    path = state_dir / "agent.lock"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise OperationFailed(f"the agent's lock {path} cannot be opened: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
+            raise StandsBy(f"another agent leads this cluster: {holder or 'unknown'}") from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"pid {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+@dataclass
+class Agent:
+    """One agent that leads. The journal holds all that must not be forgotten; nothing here does."""
+
+    reader: SlurmReader
+    control: SlurmControl
+    provider: Provider
+    journal: Journal
+    policy: Policy
+    clock: Callable[[], float] = time.time
+    prober: Prober | None = None
+    parts: Sequence[Part] = ()
+    seen: Observation | None = field(default=None, init=False)
+    """The last picture; for metrics."""
+
+    def __post_init__(self) -> None:
+        self.journal.lead()
+        self._actor = Actor(self.reader, self.control, self.provider, self.journal, self.policy, self.clock)
+
+    def cycle(self) -> None:
+        """Look, decide and act until nothing more is to be done at once, then let the other parts work.
+
+        A Slurm that does not answer is told to the log; the next cycle looks again.
+        """
+        for _ in range(_ROUNDS):
+            try:
+                self.seen = seen = self._look()
+            except OperationFailed as error:
+                log.warning("Slurm cannot be read", extra={"error": error.message})
+                return
+            book = self.journal.book(since=self.clock() - _LOOK_BACK)
+            if not self._actor.perform(decide(seen, book, self.policy)):
+                break
+        for part in self.parts:
+            try:
+                part.cycle(seen)
+            except OperationFailed as error:
+                log.error(
+                    "a part of the cycle failed", extra={"part": type(part).__name__, "error": error.message}
+                )
+
+    def _look(self) -> Observation:
+        seen = observe(self.reader, self.provider, at=self.clock(), protected=self.policy.protected)
+        return seen if self.prober is None else self.prober.complete(seen)
+
+    def forget(self) -> None:
+        """Drop what is too old to matter."""
+        self.journal.forget_before(self.clock() - _KEEP)

@@ -1,0 +1,124 @@
+"""What one look at the cluster shows: Slurm, the provider and our own probes, as one frozen picture."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from hpadmin.nodes.provider import Provider, ProviderError, ProviderInstance
+from hpadmin.slurm.hostlist import expand
+from hpadmin.slurm.reader import JobInfo, NodeInfo, SlurmReader
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The cluster at one moment. Whatever is not in it is not known, and nothing is concluded from that."""
+
+    at: float
+    """Epoch seconds, by the agent's clock."""
+    nodes: Mapping[str, NodeInfo]
+    jobs: tuple[JobInfo, ...] = ()
+    jobs_on: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Node to the jobs that hold it, in whole or in part, also those that are completing."""
+    instances: Mapping[str, ProviderInstance] | None = None
+    """Node to its instance; None while the provider does not answer."""
+    provider_error: str = ""
+    node_recovery: bool = True
+    """False where the cluster's NodeRecovery is None."""
+    protected: frozenset[str] = frozenset()
+    """Controllers, and what the policy protects."""
+    unreachable: Mapping[str, float] = field(default_factory=dict)
+    """Node to the time since when connecting to its slurmd fails."""
+
+
+def observe(
+    reader: SlurmReader,
+    provider: Provider,
+    *,
+    at: float,
+    protected: Iterable[str] = (),
+    unreachable: Mapping[str, float] | None = None,
+) -> Observation:
+    """Look once. Raises OperationFailed when Slurm cannot be read; a silent provider is part of the picture."""
+    # Jobs first: a job that starts between the two reads shows in the state of its nodes.
+    jobs = reader.jobs()
+    nodes = {node.name: node for node in reader.nodes()}
+    configuration = reader.configuration()
+    instances: dict[str, ProviderInstance] | None = None
+    error, recovery = "", True
+    try:
+        recovery = provider.node_recovery()
+        instances = match_instances(nodes.values(), provider.instances())
+    except ProviderError as problem:
+        error = problem.message
+        log.warning("provider does not answer", extra={"provider": provider.name, "error": error})
+    return Observation(
+        at=at,
+        nodes=nodes,
+        jobs=jobs,
+        jobs_on=jobs_by_node(jobs),
+        instances=instances,
+        provider_error=error,
+        node_recovery=recovery,
+        protected=frozenset(protected) | controllers(nodes.values(), configuration),
+        unreachable=unreachable or {},
+    )
+
+
+@lru_cache(maxsize=16384)
+def _expanded(nodes: str) -> tuple[str, ...]:
+    return tuple(expand(nodes))
+
+
+def jobs_by_node(jobs: Iterable[JobInfo]) -> dict[str, tuple[int, ...]]:
+    """Return which jobs hold which node."""
+    found: dict[str, list[int]] = {}
+    for job in jobs:
+        if job.nodes and job.state.holds_nodes:
+            for node in _expanded(job.nodes):
+                found.setdefault(node, []).append(job.job_id)
+    return {node: tuple(ids) for node, ids in found.items()}
+
+
+def match_instances(
+    nodes: Iterable[NodeInfo], instances: Iterable[ProviderInstance]
+) -> dict[str, ProviderInstance]:
+    """Return node to instance: by the provider's word, else by instance id, else by address.
+
+    Of several instances for one node (an old one that is going, its successor) the newest counts.
+    """
+    by_name: dict[str, ProviderInstance] = {}
+    by_id: dict[str, ProviderInstance] = {}
+    by_address: dict[str, ProviderInstance] = {}
+    for instance in sorted(instances, key=lambda each: each.launched):
+        by_id[instance.instance_id] = instance
+        if instance.node:
+            by_name[instance.node] = instance
+        if instance.address:
+            by_address[instance.address] = instance
+    matched = {}
+    for node in nodes:
+        found = (
+            by_name.get(node.name)
+            or (by_name.get(node.hostname) if node.hostname else None)
+            or (by_id.get(node.instance_id) if node.instance_id else None)
+            or (by_address.get(node.address) if node.address else None)
+        )
+        if found is not None:
+            matched[node.name] = found
+    return matched
+
+
+def controllers(nodes: Iterable[NodeInfo], configuration: Mapping[str, str]) -> frozenset[str]:
+    """Return the nodes that also are hosts of slurmctld, by ``SlurmctldHost[n]`` (``name`` or ``name(address)``)."""
+    hosts = set[str]()
+    for key, value in configuration.items():
+        if key.startswith("SlurmctldHost"):
+            name, _, address = value.partition("(")
+            hosts |= {name.strip(), address.rstrip(")").strip()}
+    hosts.discard("")
+    return frozenset(node.name for node in nodes if hosts & {node.name, node.hostname, node.address})

@@ -1,0 +1,115 @@
+"""Is a host there at all: connecting to its slurmd, many at once and without waiting for any.
+
+Slurm itself looks every third of SlurmdTimeout, minutes with the default. A connection that is refused comes from
+a living host whose slurmd is not running, which Slurm judges; only a host that does not answer counts here.
+A host that hangs with its network up accepts connections: that is for Slurm and the provider to notice.
+"""
+
+from __future__ import annotations
+
+import errno
+import selectors
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from hpadmin.recovery.observe import Observation
+from hpadmin.slurm.reader import NodeInfo
+from hpadmin.slurm.states import NodeBase
+
+_HOST_LOST = frozenset(
+    {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENETDOWN, errno.EAGAIN}
+)
+
+
+def reachable(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, bool]:
+    """Try each (address, port); return whether the host behind it answered within `timeout` seconds, in any way.
+
+    Addresses must be numeric: names would be resolved one after the other.
+    """
+    answered: dict[str, bool] = {}
+    waiting: dict[str, socket.socket] = {}
+    with selectors.DefaultSelector() as selector:
+        for name, (address, port) in targets.items():
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            attempt = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            code = attempt.connect_ex((address, port))
+            if code == errno.EINPROGRESS:
+                selector.register(attempt, selectors.EVENT_WRITE, name)
+                waiting[name] = attempt
+            else:
+                answered[name] = code not in _HOST_LOST
+                attempt.close()
+        deadline = time.monotonic() + timeout
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            for key, _ in selector.select(left):
+                attempt = waiting.pop(key.data)
+                answered[key.data] = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) not in _HOST_LOST
+                selector.unregister(attempt)
+                attempt.close()
+        for name, attempt in waiting.items():
+            answered[name] = False
+            attempt.close()
+    return answered
+
+
+@dataclass
+class Prober:
+    """Probes a share of the nodes at each look, and remembers since when a host does not answer.
+
+    What it remembers may be lost: it is found out again.
+    """
+
+    port: int = 6818
+    """SlurmdPort, for nodes that tell none."""
+    at_once: int = 500
+    timeout: float = 2.0
+    """Seconds that a host has to answer; also how long a look takes while one does not."""
+    _since: dict[str, float] = field(default_factory=dict, init=False)
+    _next: int = field(default=0, init=False)
+
+    def complete(self, seen: Observation) -> Observation:
+        """Return the picture with what this probe adds to it."""
+        wanted = self._choose(seen)
+        for name, there in reachable(wanted, timeout=self.timeout).items():
+            if there:
+                self._since.pop(name, None)
+            else:
+                self._since.setdefault(name, seen.at)
+        for name in self._since.keys() - seen.nodes.keys():
+            del self._since[name]
+        return replace(seen, unreachable=dict(self._since))
+
+    def _choose(self, seen: Observation) -> dict[str, tuple[str, int]]:
+        able = {
+            node.name: (address, node.port or self.port)
+            for node in seen.nodes.values()
+            if not node.state.powered_away
+            and node.state.base is not NodeBase.FUTURE
+            and (address := _address(node, seen))
+        }
+        if not able:
+            return {}
+        names = list(able)
+        start = self._next % len(names)
+        share = (names[start:] + names[:start])[: self.at_once]
+        self._next = start + len(share)
+        return {name: able[name] for name in (*share, *(name for name in self._since if name in able))}
+
+
+def _address(node: NodeInfo, seen: Observation) -> str:
+    """The numeric address of a node: Slurm's, else the provider's; empty when neither tells one."""
+    instance = (seen.instances or {}).get(node.name)
+    for address in (node.address, instance.address if instance is not None else ""):
+        if address and _numeric(address):
+            return address
+    return ""
+
+
+def _numeric(address: str) -> bool:
+    try:
+        socket.getaddrinfo(address, None, flags=socket.AI_NUMERICHOST)
+    except OSError:
+        return False
+    return True
