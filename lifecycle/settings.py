@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hpadmin.configure import site
 from hpadmin.configure.options import RenderOptions
 from hpadmin.errors import InvalidInput, Problem
 from hpadmin.model import Cluster
-from hpadmin.request import NodeNames, read_source
+from hpadmin.request import NodeNames, Source, read_source
 from hpadmin.request.document import parse
 
 FILE = "lifecycle.yaml"
@@ -49,6 +50,8 @@ class Settings:
     """The list of users, relative to the bundle; read when it is there."""
     accounting: bool = False
     """Keep accounts in a MariaDB on the controller; an `AccountingDatabase` in the request goes before it."""
+    account: str = "users"
+    """Slurm account that users' jobs are charged to."""
     private_data: bool = True
     """Users see their own jobs and accounts, not those of others (slurm.conf(5) PrivateData)."""
     rest: bool = False
@@ -94,31 +97,32 @@ def from_data(data: Any, origin: str, problems: list[Problem] | None = None) -> 
     return Settings(**values)
 
 
-def render_options(settings: Settings, cluster: Cluster) -> RenderOptions:
-    """Return how Slurm's files are rendered. Raises InvalidInput when `slurm` has a member that there is not."""
+def site_file(settings: Settings, cluster: Cluster) -> str:
+    """Return the text of /etc/hpadmin/site.yaml: with it, ``hpadmin config`` on the controller means the same."""
     chosen: dict[str, Any] = {"auth": settings.auth, "accounting": settings.accounting}
     chosen |= PROFILES[settings.profile]
     if settings.profile == "container":
         chosen["device_files"] = device_files(cluster)
-    chosen |= settings.slurm
-    known = {entry.name for entry in dataclasses.fields(RenderOptions)}
-    if unknown := sorted(set(chosen) - known):
-        problems = [Problem(f"slurm.{name}", "is no option of the configuration") for name in unknown]
-        raise InvalidInput(f"{FILE} is not valid", problems)
-    frozen: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()
-    }
-    return RenderOptions(**frozen)
+    # Imported here: only who renders pays for it.
+    import yaml
+
+    text: str = yaml.safe_dump(chosen | dict(settings.slurm), sort_keys=True)
+    return "# Written by hpadmin's lifecycle from the bundle's lifecycle.yaml.\n" + text
 
 
-def device_files(cluster: Cluster) -> dict[str, tuple[str, ...]]:
+def render_options(settings: Settings, cluster: Cluster) -> RenderOptions:
+    """Return how Slurm's files are rendered. Raises InvalidInput when `slurm` has what is no such option."""
+    return site.load(Source(site_file(settings, cluster), f"{FILE} (slurm)"))
+
+
+def device_files(cluster: Cluster) -> dict[str, list[str]]:
     """Return the device nodes of every group whose instances have accelerators."""
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, list[str]] = {}
     for node in cluster.computes:
         hardware = node.hardware
         if hardware.accelerator_kind:
             prefix = DEVICE_NAMES[hardware.accelerator_kind]
-            found[node.instance.group] = tuple(f"{prefix}{n}" for n in range(hardware.accelerator_count))
+            found[node.instance.group] = [f"{prefix}{n}" for n in range(hardware.accelerator_count)]
     return found
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from lifecycle.engine import Stage
-from lifecycle.stages import authentication, controller, identity, worker
+from lifecycle.stages import accounting, accounts, authentication, controller, identity, storage, worker
 
 ALL: tuple[Stage, ...] = (
     identity.STAGE,
+    storage.STAGE,
+    accounts.STAGE,
+    accounts.SSH,
     authentication.STAGE,
+    controller.CONFIGURATION,
+    accounting.NO_DATABASE,
+    accounting.DATABASE,
     controller.STAGE,
+    accounting.ASSOCIATIONS,
     worker.LOGIN,
     worker.COMPUTE,
 )

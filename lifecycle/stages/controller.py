@@ -7,25 +7,36 @@ from collections.abc import Iterator
 from hpadmin.configure import desired
 from lifecycle.daemon import Running, Stopped
 from lifecycle.engine import Stage
-from lifecycle.settings import render_options
+from lifecycle.settings import render_options, site_file
 from lifecycle.situation import Situation
 from lifecycle.step import Directory, File, Step
 
+SITE_FILE = "/etc/hpadmin/site.yaml"
 
-def steps(situation: Situation) -> Iterator[Step]:
-    """Yield the steps of the stage."""
+
+def configuration(situation: Situation) -> Iterator[Step]:
+    """Yield the steps that give the controller its configuration."""
     options = render_options(situation.settings, situation.cluster)
-    yield Stopped("slurmd", "slurmd")
-    yield Directory(options.state_directory, 0o700, options.slurm_user)
     yield Directory(options.log_directory, 0o755, options.slurm_user)
     yield Directory(situation.conf_dir)
+    yield File(SITE_FILE, site_file(situation.settings, situation.cluster))
     for name, text in desired.render(situation.cluster, options).items():
         mode = desired.file_mode(name)
         yield File(f"{situation.conf_dir}/{name}", text, mode, options.slurm_user if mode == 0o600 else None)
+
+
+def daemon(situation: Situation) -> Iterator[Step]:
+    """Yield the steps that make slurmctld run."""
+    options = render_options(situation.settings, situation.cluster)
+    yield Stopped("slurmd", "slurmd")
+    yield Directory(options.state_directory, 0o700, options.slurm_user)
     # Never in the foreground: only a daemonised slurmctld takes a reconfigure over or leaves everything as it was.
     yield Running(
         "slurmctld", "slurmctld", probe=("scontrol", "ping"), log=f"{options.log_directory}/slurmctld.log"
     )
 
 
-STAGE = Stage("controller", "configuration and slurmctld", steps, applies=lambda s: s.is_controller)
+CONFIGURATION = Stage(
+    "configuration", "Slurm's files from request and inventory", configuration, lambda s: s.is_controller
+)
+STAGE = Stage("controller", "slurmctld", daemon, lambda s: s.is_controller)

@@ -1,0 +1,159 @@
+"""Accounting on the controller: MariaDB or an external database, slurmdbd, the cluster and its users in it.
+
+slurmdbd runs before slurmctld: a slurmctld that met no slurmdbd starts with an identity of its own, and the two
+then refuse each other (CLUSTER ID MISMATCH).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lifecycle.daemon import Running, Stopped
+from lifecycle.engine import Stage
+from lifecycle.machine import Machine
+from lifecycle.retry import Retry
+from lifecycle.settings import render_options
+from lifecycle.situation import Situation
+from lifecycle.stages.accounts import users
+from lifecycle.step import Directory, File, Step, Transient
+
+DATABASE_NAME = "slurm_acct_db"
+SERVER_CONFIG = "/etc/mysql/mariadb.conf.d/99-hpadmin-slurm.cnf"
+_SERVER_SETTINGS = """\
+# Written by hpadmin's lifecycle, after Slurm's accounting guide ("Slurm Accounting Configuration Before Build").
+[mariadbd]
+skip-networking
+innodb_lock_wait_timeout=900
+innodb_buffer_pool_size=128M
+"""
+"""skip-networking: slurmdbd uses the socket, so nobody can try passwords from elsewhere."""
+
+
+def wanted(situation: Situation) -> bool:
+    """Tell whether the cluster keeps accounts."""
+    return situation.settings.accounting or situation.cluster.accounting
+
+
+def local(situation: Situation) -> bool:
+    """Tell whether the database is on the controller."""
+    return situation.cluster.accounting_database is None
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Slurm's database and its user, whom MariaDB knows by the socket: there is no password that could leak."""
+
+    name: str
+    user: str
+
+    def lacking(self, machine: Machine) -> str | None:
+        query = (
+            "SELECT COUNT(*) FROM mysql.db JOIN information_schema.schemata"  # noqa: S608 - fixed words, see below
+            f" ON schema_name = '{self.name}' AND db = '{self.name}' AND user = '{self.user}';"
+        )
+        return None if self._sql(machine, query) == "1" else f"make database {self.name}"
+
+    def make(self, machine: Machine) -> None:
+        self._sql(
+            machine,
+            f"CREATE DATABASE IF NOT EXISTS `{self.name}`;"
+            f"CREATE USER IF NOT EXISTS '{self.user}'@'localhost' IDENTIFIED VIA unix_socket;"
+            f"GRANT ALL ON `{self.name}`.* TO '{self.user}'@'localhost';",
+        )
+
+    def _sql(self, machine: Machine, statements: str) -> str:
+        """Run statements as root of the database. Names come from our own constants and a checked user name."""
+        done = machine.runner.run(["mariadb", "--batch", "--skip-column-names"], timeout=60, stdin=statements)
+        if done.returncode != 0:
+            raise Transient(f"MariaDB refuses: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """An entity of the accounting database, added once. `key` is what ``sacctmgr show`` lists when it is there."""
+
+    what: str
+    """``cluster``, ``account`` or ``user``."""
+    name: str
+    key: tuple[str, ...]
+    """Columns that must be found on one line, the first being the name."""
+    columns: str
+    filters: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+    def lacking(self, machine: Machine) -> str | None:
+        done = machine.runner.run(
+            ["sacctmgr", "-nP", "show", self.what, *self.filters, f"format={self.columns}"], timeout=60
+        )
+        if done.returncode != 0:
+            raise Transient(f"slurmdbd does not answer: {done.stderr.strip() or done.stdout.strip()}")
+        there = any(tuple(line.split("|")) == self.key for line in done.stdout.splitlines())
+        return None if there else f"register {self.what} {self.name}"
+
+    def make(self, machine: Machine) -> None:
+        done = machine.runner.run(
+            ["sacctmgr", "-i", "-Q", "add", self.what, self.name, *self.settings], timeout=60
+        )
+        said = done.stderr.strip() or done.stdout.strip()
+        # Somebody else, a second controller or slurmctld itself, may have been quicker.
+        if done.returncode != 0 and "Nothing new added" not in said and "already exists" not in said:
+            raise Transient(f"{self.what} {self.name} cannot be registered: {said}")
+
+
+def database(situation: Situation) -> Iterator[Step]:
+    """Yield the steps up to a slurmdbd that knows the cluster."""
+    options = render_options(situation.settings, situation.cluster)
+    if local(situation):
+        yield File(SERVER_CONFIG, _SERVER_SETTINGS)
+        yield Running(
+            "mariadb",
+            "mariadbd",
+            reads=(SERVER_CONFIG,),
+            probe=("mariadb-admin", "--silent", "ping"),
+            timeout=120,
+        )
+        yield Database(DATABASE_NAME, options.storage_user)
+    yield Directory(options.log_directory, 0o755, options.slurm_user)
+    configuration = f"{situation.conf_dir}/slurmdbd.conf"
+    yield Running(
+        "slurmdbd",
+        "slurmdbd",
+        reads=(configuration,),
+        probe=("sacctmgr", "-nP", "show", "cluster"),
+        log=f"{options.log_directory}/slurmdbd.log",
+        timeout=120,
+    )
+    name = situation.cluster.name.lower()
+    yield Registered("cluster", name, (name,), "cluster")
+
+
+def no_database(situation: Situation) -> Iterator[Step]:
+    """Yield the steps for every node that keeps no accounts: what an image starts by itself is off."""
+    yield Stopped("mariadb", "mariadbd")
+    yield Stopped("slurmdbd", "slurmdbd")
+
+
+def associations(situation: Situation) -> Iterator[Step]:
+    """Yield the steps that give every user an account to run jobs under."""
+    account = situation.settings.account
+    yield Registered(
+        "account", account, (account,), "account", (account,), ("Description=hpadmin", "Organization=hpadmin")
+    )
+    for user in users(situation):
+        name = user.name
+        yield Registered(
+            "user", name, (name, account), "user,defaultaccount", (name,), (f"Account={account}",)
+        )
+
+
+def _applies(situation: Situation) -> bool:
+    return situation.is_primary and wanted(situation)
+
+
+DATABASE = Stage(
+    "accounting", "database and slurmdbd", database, _applies, retry=Retry(deadline=900, base=1, cap=15)
+)
+NO_DATABASE = Stage("no-accounting", "databases off", no_database, lambda situation: not _applies(situation))
+ASSOCIATIONS = Stage("associations", "accounts of users", associations, _applies, retry=Retry(deadline=300))

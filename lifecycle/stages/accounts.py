@@ -1,0 +1,280 @@
+"""Users: accounts with the same ids everywhere, homes on shared storage, keys, and SSH where it is allowed."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from hpadmin.errors import InvalidInput, OperationFailed
+from hpadmin.request import read_source
+from lifecycle.daemon import Running
+from lifecycle.engine import Stage
+from lifecycle.impersonate import as_user
+from lifecycle.machine import Machine
+from lifecycle.retry import Retry
+from lifecycle.situation import Situation
+from lifecycle.step import Block, Directory, File, Step, Transient
+from lifecycle.users import FIRST_UID, LAST_UID, User, conflicts, parse, parse_keys
+
+GROUP = "hpadmin-users"
+"""Group of everybody in `shared_users.txt`: by it sshd tells users from administrators."""
+SSHD_CONFIG = "/etc/ssh/sshd_config.d/50-hpadmin.conf"
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
+_BUSY = 10
+"""useradd(8), groupadd(8): cannot update the account files (also 1: cannot lock them)."""
+
+
+def users(situation: Situation) -> tuple[User, ...]:
+    """Return the users of the bundle, none without a list.
+
+    With an OpenZFS file system on /home anywhere in the cluster, that is where homes are, whatever the list says,
+    as HyperPod's own scripts have it. Raises InvalidInput with everything that is wrong.
+    """
+    path = situation.bundle / situation.settings.users
+    if not path.exists():
+        return ()
+    existing = [(entry.pw_name, entry.pw_uid) for entry in pwd.getpwall()]
+    system = [name for name, uid in existing if not FIRST_UID <= uid < LAST_UID]
+    listed = parse(read_source(path).text, path.name, reserved=system)
+    if problems := conflicts(listed, existing):
+        raise InvalidInput("users cannot be made as listed", problems)
+    shared = any(fs.mount_path == "/home" for group in situation.cluster.groups for fs in group.filesystems)
+    return tuple(
+        User(
+            user.name,
+            user.uid,
+            f"/home/{user.name}" if shared else user.home,
+            _keys(situation.bundle / "ssh_keys" / f"{user.name}.pub"),
+        )
+        for user in listed
+    )
+
+
+def has_homes(situation: Situation, home: str) -> bool:
+    """Tell whether this node is where `home` can be made.
+
+    A home on a file system that only other groups mount is theirs to make; here it would be a look-alike.
+    """
+
+    def covers(mount_path: str) -> bool:
+        return PurePosixPath(home).is_relative_to(mount_path)
+
+    here = any(covers(filesystem.mount_path) for filesystem in situation.group.filesystems)
+    anywhere = any(covers(fs.mount_path) for group in situation.cluster.groups for fs in group.filesystems)
+    return here or not anywhere
+
+
+def _keys(path: Path) -> tuple[str, ...]:
+    return parse_keys(read_source(path).text, path.name) if path.exists() else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group; with a number, of just this one."""
+
+    name: str
+    gid: int | None = None
+
+    def lacking(self, machine: Machine) -> str | None:
+        return None if _entry(machine, "/etc/group", self.name) else f"add group {self.name}"
+
+    def make(self, machine: Machine) -> None:
+        number = ["--gid", str(self.gid)] if self.gid is not None else ["--system"]
+        _change(machine, ["groupadd", *number, self.name])
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account with its home's path, a shell and its place in the users' group. It has no password."""
+
+    user: User
+
+    def lacking(self, machine: Machine) -> str | None:
+        user = self.user
+        entry = _entry(machine, "/etc/passwd", user.name)
+        if entry is None:
+            return f"add user {user.name}"
+        if entry[2:4] != [str(user.uid), str(user.uid)] or entry[5] != user.home:
+            return f"change user {user.name}"
+        members = (_entry(machine, "/etc/group", GROUP) or ["", "", "", ""])[3].split(",")
+        return None if user.name in members else f"put user {user.name} into {GROUP}"
+
+    def make(self, machine: Machine) -> None:
+        user = self.user
+        settings = ["--uid", str(user.uid), "--gid", str(user.uid), "--shell", "/bin/bash"]
+        if _entry(machine, "/etc/passwd", user.name) is None:
+            command = ["useradd", *settings, "--no-create-home", "--home-dir", user.home, "--groups", GROUP]
+        else:
+            command = ["usermod", *settings, "--home", user.home, "--append", "--groups", GROUP]
+        _change(machine, [*command, user.name])
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A home directory, made whole or not at all, by whichever node comes first; an existing one is left alone."""
+
+    user: User
+
+    def lacking(self, machine: Machine) -> str | None:
+        found = machine.status(self.user.home)
+        if found is not None and found.st_uid != self.user.uid:
+            raise OperationFailed(
+                f"{self.user.home} exists and belongs to user id {found.st_uid}, not to {self.user.name}",
+                hint="it is somebody's data: move it away, or give it to the user",
+            )
+        return None if machine.is_directory(self.user.home) else f"make home {self.user.home}"
+
+    def make(self, machine: Machine) -> None:
+        home = machine.path(self.user.home)
+        parent = home.parent
+        parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        prefix = f".hpadmin-home.{self.user.name}.{socket.gethostname()}."
+        for left in parent.glob(f"{prefix}*"):
+            shutil.rmtree(left)
+        # Filled while only root can look into it, then renamed: a rename onto a home that another node made in
+        # the meantime fails, and theirs stays.
+        draft = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        try:
+            skeleton = machine.path("/etc/skel")
+            if skeleton.is_dir():
+                shutil.copytree(skeleton, draft, symlinks=True, dirs_exist_ok=True)
+            for path in [*draft.rglob("*"), draft]:
+                os.chown(path, self.user.uid, self.user.uid, follow_symlinks=False)
+            draft.chmod(0o700)
+            draft.rename(home)
+        except PermissionError as error:
+            raise OperationFailed(
+                f"{home} cannot be given to {self.user.name}: {error.strerror}",
+                hint="the file server refuses root (root_squash): allow root from this network",
+            ) from error
+        except OSError:
+            if not home.is_dir():
+                raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """A key of the user's own for going from node to node, and the keys that may log in; all made as the user."""
+
+    user: User
+
+    def lacking(self, machine: Machine) -> str | None:
+        missing: list[str] = []
+
+        def look() -> None:
+            private = machine.path(f"{self.user.home}/.ssh/id_ed25519")
+            if not private.exists() or self._authorized(machine).lacking(machine):
+                raise OperationFailed("missing")
+
+        try:
+            as_user(self.user.uid, self.user.uid, look)
+        except OperationFailed:
+            missing.append(f"make SSH keys of {self.user.name}")
+        return missing[0] if missing else None
+
+    def make(self, machine: Machine) -> None:
+        as_user(self.user.uid, self.user.uid, partial(self._make, machine))
+
+    def _make(self, machine: Machine) -> None:
+        folder = machine.path(f"{self.user.home}/.ssh")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        private = folder / "id_ed25519"
+        if not private.exists():
+            with tempfile.TemporaryDirectory(prefix=".hpadmin-", dir=folder) as draft:
+                made = Path(draft) / "key"
+                machine.runner.run(
+                    ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.user.name, "-f", str(made)],
+                    timeout=60,
+                ).check()
+                self._first(made, private)
+        self._authorized(machine).make(machine)
+
+    @staticmethod
+    def _first(made: Path, private: Path) -> None:
+        """Put a new key pair in place unless another node was quicker: link(2) refuses to replace."""
+        try:
+            private.hardlink_to(made)
+        except FileExistsError:
+            return
+        made.with_name("key.pub").replace(private.with_name("id_ed25519.pub"))
+
+    def _authorized(self, machine: Machine) -> Block:
+        own = machine.read(f"{self.user.home}/.ssh/id_ed25519.pub") or b""
+        lines = [*self.user.keys, own.decode("utf-8", "replace").strip()]
+        return Block(f"{self.user.home}/.ssh/authorized_keys", tuple(line for line in lines if line))
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """The node's own SSH key."""
+
+    def lacking(self, machine: Machine) -> str | None:
+        return None if machine.status(HOST_KEY) else "make the SSH host key"
+
+    def make(self, machine: Machine) -> None:
+        machine.runner.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(machine.path(HOST_KEY))], timeout=60
+        ).check()
+
+
+def accounts(situation: Situation) -> Iterator[Step]:
+    """Yield the steps for users."""
+    listed = users(situation)
+    yield Group(GROUP)
+    for user in listed:
+        yield Group(user.name, user.uid)
+        yield Account(user)
+        if has_homes(situation, user.home):
+            yield Home(user)
+            yield Keys(user)
+
+
+def ssh(situation: Situation) -> Iterator[Step]:
+    """Yield the steps for sshd: users may come in on node types that `login_shell_groups` names."""
+    allowed = situation.role.value in situation.settings.login_shell_groups
+    yield HostKey()
+    lines = ["# Written by hpadmin's lifecycle.", "PasswordAuthentication no"]
+    if not allowed:
+        lines += [
+            "# Users log in on login nodes; administrators are not in this group.",
+            f"DenyGroups {GROUP}",
+        ]
+    yield Directory("/run/sshd")
+    yield File(SSHD_CONFIG, "".join(f"{line}\n" for line in lines))
+    yield Running("ssh", "sshd", reads=(SSHD_CONFIG, HOST_KEY))
+
+
+def _entry(machine: Machine, database: str, name: str) -> list[str] | None:
+    """Return the fields of a line of passwd(5) or group(5); None without it."""
+    for line in (machine.read(database) or b"").decode(errors="replace").splitlines():
+        fields = line.split(":")
+        if fields[0] == name:
+            return fields
+    return None
+
+
+def _change(machine: Machine, command: list[str]) -> None:
+    """Run a command of shadow(5)'s tools. Raises Transient when another one holds the lock."""
+    done = machine.runner.run(command, timeout=60)
+    if done.returncode in (1, _BUSY):
+        raise Transient(f"{' '.join(command)}: {done.stderr.strip()}")
+    done.check()
+
+
+STAGE = Stage(
+    "users",
+    "accounts, homes and keys",
+    accounts,
+    applies=lambda situation: (situation.bundle / situation.settings.users).exists(),
+    retry=Retry(deadline=120),
+)
+SSH = Stage("ssh", "sshd", ssh, retry=Retry(deadline=60))
