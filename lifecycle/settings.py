@@ -28,7 +28,13 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
     "host": {},
     # A container has no cgroups of its own to give and less hardware than its instance type; its reboot is its
     # engine's. Its devices are nodes in /dev without a driver: listed (`render_options`), not detected.
-    "container": {"process_tracking": "linuxproc", "config_overrides": True, "reboot_program": None},
+    # Nor has it mail.
+    "container": {
+        "process_tracking": "linuxproc",
+        "config_overrides": True,
+        "reboot_program": None,
+        "mail_program": "/bin/true",
+    },
 }
 """What a profile sets of Slurm's `RenderOptions`; `slurm` in the file goes on top."""
 

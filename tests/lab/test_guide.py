@@ -106,6 +106,10 @@ STARTING_UP = (
 """What a controller says at its very first start, when there is no state to recover yet."""
 
 
+BETWEEN_PROCESSES = ("slurm_send_node_msg", "slurm_receive_msg", "Connection reset by peer", "Socket timed out")
+"""What says nothing of configuration: an srun that ended before the controller told it so."""
+
+
 def _complains(line: str) -> bool:
     serious = any(word in line for word in ("error:", "warning:", "fatal:"))
-    return serious and not any(known in line for known in STARTING_UP)
+    return serious and not any(known in line for known in STARTING_UP + BETWEEN_PROCESSES)
