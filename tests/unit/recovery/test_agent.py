@@ -1,0 +1,367 @@
+"""The whole agent against a simulated cluster: every kind of fault ends in one repair, and only one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpadmin.nodes.provider import Answer, Repair
+from hpadmin.recovery.agent import Agent, StandsBy, leadership
+from hpadmin.recovery.book import Phase
+from hpadmin.recovery.journal import Journal, LostLeadership
+from hpadmin.recovery.policy import Policy
+from hpadmin.slurm.control import NewState
+from tests.unit.recovery.world import World
+
+POLICY = Policy(confirm_after=3, unreachable_after=15)
+
+
+class Site:
+    """A world and its agent, which can be started anew on the same journal."""
+
+    def __init__(self, path: Path, world: World, policy: Policy = POLICY) -> None:
+        self.path, self.world, self.policy = path, world, policy
+        self.start()
+
+    def start(self) -> None:
+        world = self.world
+        self.journal = Journal(self.path / "journal.sqlite")
+        self.agent = Agent(world, world, world, self.journal, self.policy, clock=world.clock)
+
+    def run(self, seconds: float, step: float = 10) -> None:
+        for _ in range(int(seconds / step)):
+            self.world.advance(step)
+            self.agent.cycle()
+
+    def open(self) -> dict[str, Phase]:
+        return {name: record.phase for name, record in self.journal.book(since=0).open.items()}
+
+    def closed(self) -> list[tuple[str, Repair, Phase]]:
+        return [(r.node, r.action, r.phase) for r in reversed(self.journal.book(since=0).closed)]
+
+    def notices(self) -> dict[str, str]:
+        return dict(self.journal.book(since=0).notices)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path, World(8))
+    yield made
+    made.journal.close()
+
+
+def test_a_quiet_cluster_is_left_alone(site: Site) -> None:
+    job = site.world.submit("n0", "n1")
+    site.run(600)
+    assert not site.world.calls
+    assert not site.closed()
+    assert not site.notices()
+    assert job in site.world.jobs_
+
+
+def test_action_replace_waits_for_the_job_and_returns_once(site: Site) -> None:
+    job = site.world.submit("n0", "n1")
+    assert job is not None
+    site.world.admin("n0", NewState.FAIL, "Action:Replace")
+    site.run(300)
+    assert not site.world.calls
+    assert site.open() == {"n0": Phase.DRAIN}
+    assert job in site.world.jobs_
+    site.world.finish(job)
+    site.run(900)
+    assert [(call.action, call.node) for call in site.world.calls] == [(Repair.REPLACE, "n0")]
+    assert site.closed() == [("n0", Repair.REPLACE, Phase.REPAIRED)]
+    node = site.world.nodes_["n0"].info()
+    assert node.state.schedulable
+    assert node.reason.startswith("hpadmin: returned: replaced because of Action:Replace")
+
+
+def test_action_reboot_with_slurms_suffix(site: Site) -> None:
+    site.world.admin("n2", NewState.FAIL, "Action:Reboot")
+    site.world.append_reason(site.world.nodes_["n2"], "Not responding")
+    site.run(300)
+    assert [call.action for call in site.world.calls] == [Repair.REBOOT]
+    assert site.closed() == [("n2", Repair.REBOOT, Phase.REPAIRED)]
+
+
+@pytest.mark.parametrize(
+    "reason", ["action:replace", "Action: Replace", "Action:Replace.", "Action:Replace ", "replace"]
+)
+def test_near_misses_are_told_and_do_nothing(site: Site, reason: str) -> None:
+    site.world.admin("n1", NewState.FAIL, reason)
+    site.run(300)
+    assert not site.world.calls
+    assert "Action:Replace was probably meant" in site.notices()["near-miss:n1"]
+    site.world.admin("n1", NewState.RESUME, "x")
+    site.run(20)
+    assert not site.notices()
+
+
+def test_the_words_with_drain_are_a_near_miss(site: Site) -> None:
+    site.world.admin("n1", NewState.DRAIN, "Action:Replace")
+    site.run(100)
+    assert not site.world.calls
+    assert "fail or down only" in site.notices()["near-miss:n1"]
+
+
+def test_a_leftover_reason_is_no_order(site: Site) -> None:
+    site.world.admin("n1", NewState.FAIL, "Action:Replace")
+    site.world.admin("n1", NewState.RESUME, "Action:Replace")
+    site.world.moods = []
+    site.world.die("n1")
+    site.world.provider_down = True
+    site.run(400)
+    site.world.provider_down = False
+    assert "went down by itself" in site.notices()["near-miss:n1"]
+    assert not site.world.calls
+
+
+def test_a_dead_node_is_noticed_its_jobs_end_and_it_is_rebooted(site: Site) -> None:
+    job = site.world.submit("n3", "n4")
+    other = site.world.submit("n5")
+    assert job is not None
+    site.world.die("n3")
+    site.run(30)
+    assert site.world.ended[job] == "down"
+    site.run(300)
+    assert [(call.action, call.node) for call in site.world.calls] == [(Repair.REBOOT, "n3")]
+    assert site.world.nodes_["n3"].info().state.schedulable
+    assert other in site.world.jobs_
+
+
+def test_a_fault_found_by_the_node_waits_for_its_job(site: Site) -> None:
+    job = site.world.submit("n0")
+    assert job is not None
+    site.world.break_gpu("n0")
+    site.run(100)
+    assert site.open() == {"n0": Phase.DRAIN}
+    assert job in site.world.jobs_
+    site.world.finish(job)
+    # The reboot does not cure the card: the node is replaced then.
+    site.run(1500)
+    assert [call.action for call in site.world.calls] == [Repair.REBOOT, Repair.REPLACE]
+    assert site.closed() == [("n0", Repair.REBOOT, Phase.FAILED), ("n0", Repair.REPLACE, Phase.REPAIRED)]
+    assert site.world.nodes_["n0"].info().state.schedulable
+
+
+def test_a_foreign_drain_is_never_touched(site: Site) -> None:
+    site.world.admin("n0", NewState.DRAIN, "bad PSU, ticket 4711")
+    site.world.break_gpu("n0")
+    site.world.die("n1")
+    site.world.admin("n1", NewState.DRAIN, "moving rack")
+    site.run(900)
+    assert not site.world.calls
+    assert site.world.nodes_["n0"].reason == "bad PSU, ticket 4711"
+    assert "alice keeps it out" in site.notices()["foreign:n0"]
+    assert site.world.nodes_["n1"].reason.startswith("moving rack")
+
+
+def test_an_admin_who_takes_over_before_the_request_ends_it(site: Site) -> None:
+    job = site.world.submit("n0")
+    assert job is not None
+    site.world.admin("n0", NewState.FAIL, "Action:Replace")
+    site.run(50)
+    site.world.admin("n0", NewState.DRAIN, "let me look first")
+    site.world.finish(job)
+    site.run(600)
+    assert not site.world.calls
+    assert site.closed() == [("n0", Repair.REPLACE, Phase.CANCELLED)]
+    assert site.world.nodes_["n0"].reason == "let me look first"
+
+
+def test_an_admin_who_takes_over_after_the_request_keeps_the_node(site: Site) -> None:
+    site.world.admin("n0", NewState.FAIL, "Action:Replace")
+    site.run(20)
+    assert len(site.world.calls) == 1
+    site.world.admin("n0", NewState.DRAIN, "burn-in first")
+    site.run(900)
+    assert not site.world.nodes_["n0"].info().state.schedulable
+    assert site.world.nodes_["n0"].reason == "burn-in first"
+    assert site.closed() == [("n0", Repair.REPLACE, Phase.CANCELLED)]
+
+
+def test_a_changed_order_is_followed(site: Site) -> None:
+    job = site.world.submit("n0")
+    assert job is not None
+    site.world.admin("n0", NewState.FAIL, "Action:Reboot")
+    site.run(50)
+    site.world.admin("n0", NewState.FAIL, "Action:Replace")
+    site.world.finish(job)
+    site.run(900)
+    assert [call.action for call in site.world.calls] == [Repair.REPLACE]
+
+
+def test_now_ends_jobs_on_that_node_only(site: Site) -> None:
+    job, other = site.world.submit("n0"), site.world.submit("n1")
+    assert job is not None
+    site.world.admin("n0", NewState.FAIL, "hpadmin: replace(now) by alice: bad NIC")
+    site.run(20)
+    assert site.world.ended[job] == "down"
+    assert other in site.world.jobs_
+    site.run(900)
+    assert site.closed() == [("n0", Repair.REPLACE, Phase.REPAIRED)]
+
+
+def test_node_recovery_none_only_marks(site: Site) -> None:
+    site.world.recovery = False
+    site.world.break_gpu("n0")
+    site.world.admin("n1", NewState.FAIL, "Action:Replace")
+    site.world.admin("n2", NewState.FAIL, "hpadmin: reboot by alice: kernel update")
+    site.run(900)
+    assert [call.node for call in site.world.calls] == ["n2"]
+    assert site.world.nodes_["n0"].info().state.failing
+    assert "NodeRecovery is None" in site.notices()["waits:n0"]
+    assert "NodeRecovery is None" in site.notices()["waits:n1"]
+
+
+def test_without_a_health_report_a_node_stays_out(site: Site) -> None:
+    site.world.health_reports = False
+    site.world.admin("n0", NewState.FAIL, "Action:Reboot")
+    site.run(900)
+    assert site.closed() == [("n0", Repair.REBOOT, Phase.FAILED)]
+    assert not site.world.nodes_["n0"].info().state.schedulable
+    assert "without a health report" in site.world.nodes_["n0"].reason
+
+
+def test_the_provider_fails_for_an_hour(site: Site) -> None:
+    site.world.admin("n0", NewState.FAIL, "Action:Replace")
+    site.run(20)
+    assert len(site.world.calls) == 1
+    site.world.provider_down = True
+    site.world.break_gpu("n1")
+    site.world.admin("n2", NewState.FAIL, "Action:Reboot")
+    site.run(3600, step=30)
+    assert len(site.world.calls) == 1
+    assert site.notices()["provider"]
+    assert site.open()["n2"] is Phase.READY
+    site.world.provider_down = False
+    site.run(1800)
+    assert sorted((call.node, call.action) for call in site.world.calls) == [
+        ("n0", Repair.REPLACE),
+        ("n1", Repair.REBOOT),
+        ("n1", Repair.REPLACE),
+        ("n2", Repair.REBOOT),
+    ]
+    assert not site.open()
+    assert not site.notices()
+    assert all(node.info().state.schedulable for node in site.world.nodes_.values())
+
+
+def test_throttling_is_waited_out(site: Site) -> None:
+    site.world.moods = [Answer.LATER] * 5
+    site.world.admin("n0", NewState.FAIL, "Action:Reboot")
+    site.run(600)
+    assert len(site.world.calls) == 1
+    assert site.closed() == [("n0", Repair.REBOOT, Phase.REPAIRED)]
+
+
+def test_a_refusal_is_told_and_tried_again_later(site: Site) -> None:
+    site.world.moods = [Answer.REFUSED]
+    site.world.admin("n0", NewState.FAIL, "Action:Reboot")
+    site.run(100)
+    assert "refuses" in site.notices()["waits:n0"]
+    site.run(1200)
+    assert site.closed() == [("n0", Repair.REBOOT, Phase.REPAIRED)]
+
+
+def test_no_more_in_flight_than_the_limit(tmp_path: Path) -> None:
+    site = Site(tmp_path, World(20), Policy(max_in_flight=2))
+    for index in range(6):
+        site.world.admin(f"n{index}", NewState.FAIL, "Action:Replace")
+    for _ in range(300):
+        site.run(10)
+        flying = sum(phase.in_flight for phase in site.open().values())
+        assert flying <= 2
+    assert len(site.world.calls) == 6
+    assert len(site.closed()) == 6
+
+
+def test_a_storm_waits_for_a_person_but_orders_do_not(site: Site) -> None:
+    for name in ("n0", "n1", "n2", "n3", "n4"):
+        site.world.break_gpu(name)
+    site.world.admin("n7", NewState.FAIL, "Action:Reboot")
+    site.run(600)
+    assert [call.node for call in site.world.calls] == ["n7"]
+    assert "5 of 8 nodes are faulty at once" in site.notices()["storm"]
+
+
+def test_the_breaker_opens_after_failed_replacements_and_can_be_reset(tmp_path: Path) -> None:
+    site = Site(
+        tmp_path,
+        World(12, bad_replacements=lambda n: n < 3),
+        Policy(max_failures=3, failure_window=1e6, recurrence=1e6, max_in_flight=1),
+    )
+    for name in ("n0", "n1", "n2"):
+        site.world.break_gpu(name)
+    site.run(4000)
+    failed = [entry for entry in site.closed() if entry[1:] == (Repair.REPLACE, Phase.FAILED)]
+    assert len(failed) == 3
+    site.world.break_gpu("n5")
+    calls = len(site.world.calls)
+    site.run(600)
+    assert len(site.world.calls) == calls
+    assert "automatic repair has stopped" in site.notices()["breaker"]
+    site.journal.reset_breaker(site.world.now, by="alice")
+    site.run(3000)
+    assert site.world.nodes_["n5"].info().state.schedulable
+    assert "breaker" not in site.notices()
+
+
+def test_the_same_fault_soon_after_a_reboot_is_replaced(site: Site) -> None:
+    site.world.break_gpu("n0")
+    site.run(30)
+    site.world.nodes_["n0"].machine.faulty = False
+    site.run(200)
+    assert site.closed() == [("n0", Repair.REBOOT, Phase.REPAIRED)]
+    site.world.break_gpu("n0")
+    site.run(900)
+    assert [call.action for call in site.world.calls] == [Repair.REBOOT, Repair.REPLACE]
+
+
+def test_a_controller_is_never_touched(tmp_path: Path) -> None:
+    world = World(3)
+    world.nodes_["head"] = world.nodes_.pop("n2")
+    world.nodes_["head"].name = "head"
+    site = Site(tmp_path, world)
+    world.admin("head", NewState.FAIL, "Action:Replace")
+    site.run(300)
+    assert not world.calls
+    assert "never touched" in site.notices()["protected:head"]
+
+
+def test_slurm_away_changes_nothing(site: Site) -> None:
+    site.world.admin("n0", NewState.FAIL, "Action:Reboot")
+    site.world.slurm_down = True
+    site.run(600)
+    assert not site.world.calls
+    site.world.slurm_down = False
+    site.run(300)
+    assert site.closed() == [("n0", Repair.REBOOT, Phase.REPAIRED)]
+
+
+def test_one_agent_at_a_time(tmp_path: Path) -> None:
+    with leadership(tmp_path), pytest.raises(StandsBy, match="pid "), leadership(tmp_path):
+        pass
+    with leadership(tmp_path):
+        pass
+
+
+def test_a_former_leader_stops_at_its_next_write(site: Site) -> None:
+    old = site.agent
+    site.start()
+    site.world.admin("n0", NewState.FAIL, "Action:Reboot")
+    with pytest.raises(LostLeadership):
+        old.cycle()
+    assert not site.world.calls
+    site.run(300)
+    assert len(site.world.calls) == 1
+
+
+def test_the_story_of_a_node(site: Site) -> None:
+    site.world.admin("n0", NewState.FAIL, "Action:Replace", user="bob")
+    site.run(900)
+    kinds = [event.kind for event in site.journal.events("n0")]
+    assert kinds == ["opened", "drain", "ready", "asking", "await", "verify", "repaired"]
+    assert "by bob" in site.journal.events("n0")[0].text

@@ -1,0 +1,209 @@
+"""Random histories of nodes, jobs, people and the provider, with the rules that keep jobs alive as invariants."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from hpadmin.nodes.provider import Answer
+from hpadmin.recovery import reasons
+from hpadmin.recovery.agent import Agent
+from hpadmin.recovery.journal import Journal
+from hpadmin.recovery.policy import Policy
+from hpadmin.recovery.reasons import Owner
+from hpadmin.slurm.control import NewState
+from tests.unit.recovery.world import Killed, World
+
+NODES = 5
+POLICY = Policy(max_in_flight=2, storm_nodes=3, max_failures=2, settle=60, verify_within=120)
+NAMES = st.sampled_from([f"n{index}" for index in range(NODES)])
+FOREIGN = ["bad PSU, ticket 4711", "maintenance", "action:replace", "hpadmin is wrong about this one"]
+
+
+class Cluster(RuleBasedStateMachine):
+    """What happens in a cluster, in any order; the agent looks now and then, and dies now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.world = World(NODES)
+        self.start()
+        self.calls_seen = 0
+        self.downs_seen = 0
+
+    def start(self) -> None:
+        self.journal = Journal(Path(self.folder.name) / "journal.sqlite")
+        self.agent = Agent(self.world, self.world, self.world, self.journal, POLICY, clock=self.world.clock)
+
+    def teardown(self) -> None:
+        self._everything_ends()
+        self.journal.close()
+        self.folder.cleanup()
+
+    # --- what happens ------------------------------------------------------------------------------------
+
+    @initialize(bad=st.lists(st.booleans(), min_size=1, max_size=6))
+    def replacements_may_be_bad(self, bad: list[bool]) -> None:
+        self.world.bad_replacements = lambda n: bad[n % len(bad)] and n < 4
+
+    @rule(names=st.sets(NAMES, min_size=1, max_size=3))
+    def job_starts(self, names: set[str]) -> None:
+        self.world.submit(*sorted(names))
+
+    @precondition(lambda self: self.world.jobs_)
+    @rule(data=st.data())
+    def job_ends(self, data: st.DataObject) -> None:
+        self.world.finish(data.draw(st.sampled_from(sorted(self.world.jobs_))))
+
+    @rule(name=NAMES)
+    def machine_dies(self, name: str) -> None:
+        if not self.world.nodes_[name].machine.after:
+            self.world.die(name)
+
+    @rule(name=NAMES)
+    def hardware_breaks(self, name: str) -> None:
+        self.world.break_gpu(name)
+
+    @rule(
+        name=NAMES,
+        reason=st.sampled_from(
+            [
+                "Action:Reboot",
+                "Action:Replace",
+                "hpadmin: reboot by bob: x",
+                "hpadmin: replace(now) by bob: x",
+            ]
+        ),
+    )
+    def somebody_orders(self, name: str, reason: str) -> None:
+        self.world.admin(name, NewState.FAIL, reason)
+
+    @rule(name=NAMES, reason=st.sampled_from(FOREIGN), state=st.sampled_from([NewState.DRAIN, NewState.FAIL]))
+    def somebody_drains(self, name: str, reason: str, state: NewState) -> None:
+        self.world.admin(name, state, reason)
+
+    @rule(name=NAMES)
+    def somebody_resumes(self, name: str) -> None:
+        self.world.admin(name, NewState.RESUME, "all good again")
+
+    @rule(
+        mood=st.lists(
+            st.sampled_from([Answer.LATER, Answer.REFUSED, Answer.BUSY, Answer.ACCEPTED]), max_size=3
+        )
+    )
+    def provider_has_moods(self, mood: list[Answer]) -> None:
+        self.world.moods = mood
+
+    @rule(down=st.booleans())
+    def provider_goes_or_comes(self, down: bool) -> None:
+        self.world.provider_down = down
+
+    @rule(down=st.booleans())
+    def slurmctld_goes_or_comes(self, down: bool) -> None:
+        self.world.slurm_down = down
+
+    @rule(seconds=st.sampled_from([10, 60, 400]))
+    def time_passes(self, seconds: int) -> None:
+        self.world.advance(seconds)
+
+    @rule(seconds=st.sampled_from([10, 30]))
+    def agent_looks(self, seconds: int) -> None:
+        self.world.advance(seconds)
+        self._cycle()
+
+    @rule(step=st.integers(1, 8))
+    def agent_is_killed(self, step: int) -> None:
+        left = [step]
+
+        def fuse(_: str) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+
+        self.world.step_hook = fuse
+        try:
+            self._cycle()
+        except Killed:
+            self.journal.close()
+            self.start()
+        finally:
+            self.world.step_hook = lambda _: None
+
+    @rule()
+    def agent_is_restarted(self) -> None:
+        self.start()
+
+    # --- what must hold ----------------------------------------------------------------------------------
+
+    def _cycle(self) -> None:
+        foreign = {
+            name: node.reason
+            for name, node in self.world.nodes_.items()
+            if reasons.read(node.reason).owner is Owner.FOREIGN and node.info().state.kept_out
+        }
+        jobs = dict(self.world.jobs_)
+        try:
+            self.agent.cycle()
+        finally:
+            self._no_job_lost(jobs)
+            for name, reason in foreign.items():
+                assert self.world.nodes_[name].reason == reason, f"{name}: a foreign Reason was overwritten"
+                assert self.world.nodes_[name].info().state.kept_out, f"{name}: a foreign drain was cleared"
+
+    def _no_job_lost(self, before: dict[int, tuple[str, ...]]) -> None:
+        """Only a dead node, or one that a person ordered to be repaired now, may take its jobs with it."""
+        for job in before.keys() - self.world.jobs_.keys():
+            guilty = [
+                name
+                for name, reason, jobs, up in self.world.down_calls[self.downs_seen :]
+                if job in jobs and (not up or "(now)" in reason)
+            ]
+            assert guilty, f"job {job} was ended without need"
+        self.downs_seen = len(self.world.down_calls)
+
+    @invariant()
+    def the_provider_is_asked_for_empty_nodes_only(self) -> None:
+        for call in self.world.calls[self.calls_seen :]:
+            assert not call.jobs, f"{call.node} was {call.action} while {call.jobs} ran there"
+            ordered = call.reason.startswith(("Action:", "hpadmin:"))
+            assert ordered, f"{call.node} was {call.action} under the Reason {call.reason!r}"
+        self.calls_seen = len(self.world.calls)
+
+    @invariant()
+    def never_more_in_flight_than_the_limit(self) -> None:
+        book = self.journal.book(since=0)
+        assert sum(record.phase.in_flight for record in book.open.values()) <= POLICY.max_in_flight
+
+    def _everything_ends(self) -> None:
+        """Left in peace, every marked node is back in service, or a person was told why not."""
+        self.world.provider_down = self.world.slurm_down = False
+        self.world.moods = []
+        for job in list(self.world.jobs_):
+            self.world.finish(job)
+        for _ in range(90):
+            self.world.advance(60)
+            self.agent.cycle()
+            if not self.journal.book(since=0).open:
+                break
+        self.world.advance(10)
+        self.agent.cycle()
+        book = self.journal.book(since=0)
+        assert not book.open, book.open
+        for name, node in self.world.nodes_.items():
+            info = node.info()
+            if info.state.schedulable or not info.state.kept_out:
+                continue
+            owner = reasons.read(node.reason).owner
+            told = any(name in key or key in ("storm", "breaker") for key in book.notices)
+            failed = any(record.node == name and record.phase.value == "failed" for record in book.closed)
+            assert owner is Owner.FOREIGN or told or failed, f"{name} is forgotten: {info}"
+
+
+TestCluster = Cluster.TestCase
+TestCluster.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
