@@ -7,6 +7,7 @@ change the file."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 MAX_NAME = 64
 """HOST_NAME_MAX, the limit of a SwitchName (switch_record.c)."""
@@ -30,3 +31,11 @@ def why_not(kind: str, name: str) -> str:
 def natural(name: str) -> tuple[tuple[int, int | str], ...]:
     """A sort key that puts ``n9`` before ``n10``, as Slurm orders its nodes."""
     return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part)
+
+
+def table_order(names: Iterable[str], *, as_written: bool) -> list[str]:
+    """The order of Slurm's node table, which decides ties between nodes.
+
+    With topology/block before 25.05 it is the order of the NodeName lines (`as_written`), in every other case
+    the natural order of names (node_record sorting in node_conf.c)."""
+    return list(names) if as_written else sorted(names, key=natural)

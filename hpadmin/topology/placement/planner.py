@@ -1,0 +1,381 @@
+"""Where would this job run? Slurm's own decision on a snapshot of the cluster.
+
+>>> from hpadmin.topology.graph import Block, BlockTopology, NamedTopology, TopologySet
+>>> blocks = (Block("b1", ("n1", "n2")), Block("b2", ("n3", "n4")))
+>>> topologies = TopologySet((NamedTopology("default", BlockTopology(blocks, (2,)), True),))
+>>> nodes = tuple(NodeView(name) for name in ("n1", "n2", "n3", "n4"))
+>>> Planner(Snapshot(nodes, topologies, Release(24, 11))).place(Request(2)).nodes
+('n3', 'n4')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+from hpadmin.errors import InvalidInput, Problem
+from hpadmin.topology.graph import BlockTopology, Topology, TreeTopology
+from hpadmin.topology.names import natural
+from hpadmin.topology.placement import block, flat, tree
+from hpadmin.topology.placement.bits import first, mask_of, members, outside
+from hpadmin.topology.placement.demand import Answer, Code, Demand, Pool
+from hpadmin.topology.placement.features import matches
+from hpadmin.topology.placement.layouts import block_layout, tree_layout
+from hpadmin.topology.placement.retry import choose_nodes
+from hpadmin.topology.placement.state import (
+    JobView,
+    NodeView,
+    PartitionView,
+    Placement,
+    Request,
+    Snapshot,
+)
+from hpadmin.topology.release import Release
+
+ONE_NODE_SHORTCUT = Release(26, 5)
+"""From here on a job of one node takes the first node that serves, past any topology (``_get_one_res``)."""
+
+_Test = Callable[[NodeView], bool]
+
+NODE_CONFIG = "Requested node configuration is not available"
+"""ESLURM_REQUESTED_NODE_CONFIG_UNAVAILABLE: the refusal of a job that could never run."""
+
+
+class Planner:
+    """Answers placement questions on one snapshot; what does not depend on the question is kept."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.index = {node.name: position for position, node in enumerate(snapshot.nodes)}
+        self._layouts: dict[str, block.BlockLayout | tree.TreeLayout | None] = {}
+
+    # What is asked -----------------------------------------------------------------------------------------
+
+    def place(self, request: Request) -> Placement:
+        """Tell what Slurm would do with `request` now. Raises InvalidInput for names that do not exist."""
+        partition = self._partition(request.partition)
+        request = self._completed(request, partition)
+        named = self.snapshot.topologies.of_partition(partition.name if partition else None)
+        kind = _kind(named.topology)
+        eligible = self._eligible(request, partition)
+        refused = self._before_topology(request, partition, eligible)
+        if refused is not None:
+            return replace(refused, topology=kind)
+        usable = eligible & self._up
+        now = self._decide(request, named.name, named.topology, self._free(request, usable, partition), True)
+        if now.ok and now.met_switches:
+            names = tuple(self.snapshot.nodes[node].name for node in members(now.nodes))
+            return Placement("starts", names, self.units(named.topology, now.nodes), topology=kind)
+        ever = self._decide(request, named.name, named.topology, usable, False)
+        if ever.ok:
+            return Placement("pending", slurm_says=self._pending_reason(now), why=now.why, topology=kind)
+        everything = self._decide(request, named.name, named.topology, eligible, False)
+        if not everything.ok:
+            return Placement("rejected", slurm_says=_refusal(everything), why=everything.why, topology=kind)
+        busy = usable & (self._occupied if request.whole else self._taken_whole)
+        down = outside(eligible, usable).bit_count()
+        return Placement(
+            "pending",
+            slurm_says="Resources" if busy else "ReqNodeNotAvail",
+            why=f"{ever.why}; {down} nodes that it could use are down or drained",
+            topology=kind,
+        )
+
+    def _before_topology(
+        self, request: Request, partition: PartitionView | None, eligible: int
+    ) -> Placement | None:
+        """What decides before any topology is asked (``select_nodes``, node_scheduler.c)."""
+        if partition is not None and request.nodes > len(partition.nodes):
+            return Placement(
+                "pending",
+                slurm_says="PartitionConfig",
+                why=f"partition {partition.name} has {len(partition.nodes)} nodes and never {request.nodes}",
+            )
+        required = self.mask(request.nodelist)
+        if outside(required, eligible):
+            return Placement(
+                "rejected",
+                slurm_says=NODE_CONFIG,
+                why="a node of the node list is not in the partition, or lacks the features or GRES",
+            )
+        if outside(required, self._up):
+            return Placement(
+                "pending", slurm_says="ReqNodeNotAvail", why="a node of the node list is down or drained"
+            )
+        return None
+
+    def units(self, topology: Topology, nodes: int) -> tuple[str, ...]:
+        """Names of the base blocks or leaf switches that hold some of `nodes`."""
+        if isinstance(topology, BlockTopology):
+            return tuple(unit.name for unit in topology.blocks if self.mask(unit.nodes) & nodes)
+        if isinstance(topology, TreeTopology):
+            return tuple(unit.name for unit in topology.switches if self.mask(unit.nodes) & nodes)
+        return ()
+
+    def mask(self, names: Iterable[str]) -> int:
+        """The set of these nodes; names that are no nodes count for nothing, as in Slurm's topology files."""
+        return mask_of(self.index[name] for name in names if name in self.index)
+
+    def free_mask(self, request: Request) -> int:
+        """The nodes that `request` could use right now, before the topology has a say."""
+        partition = self._partition(request.partition)
+        request = self._completed(request, partition)
+        return self._free(request, self._eligible(request, partition) & self._up, partition)
+
+    # Which nodes -------------------------------------------------------------------------------------------
+
+    def _partition(self, name: str | None) -> PartitionView | None:
+        if name is None:
+            return next((one for one in self.snapshot.partitions if one.default), None)
+        for one in self.snapshot.partitions:
+            if one.name == name:
+                return one
+        known = ", ".join(one.name for one in self.snapshot.partitions) or "none"
+        raise InvalidInput(f"there is no partition {name!r}", [Problem("--partition", f"known are: {known}")])
+
+    def _completed(self, request: Request, partition: PartitionView | None) -> Request:
+        """The request with what the partition adds; a node list longer than the job is cut, as sbatch
+        does."""
+        unknown = [name for name in (*request.nodelist, *request.exclude) if name not in self.index]
+        if unknown:
+            raise InvalidInput(
+                "the request names nodes that do not exist",
+                [Problem("--nodelist", f"{name} is not a node of this cluster") for name in unknown],
+            )
+        if partition is not None:
+            request = replace(
+                request,
+                whole=request.whole or partition.whole,
+                exclusive_topo=request.exclusive_topo or partition.exclusive_topo,
+            )
+        if len(request.nodelist) > request.nodes:
+            named = sorted(set(request.nodelist), key=natural)
+            request = replace(request, nodelist=tuple(named[: request.nodes]))
+        return request
+
+    def _eligible(self, request: Request, partition: PartitionView | None) -> int:
+        """Nodes that could serve the request if they were up and empty."""
+        mask = self._all if partition is None else self._partition_masks[partition.name]
+        if request.constraint:
+            verdicts = {kinds: matches(request.constraint, kinds) for kinds in self._feature_masks}
+            allowed = 0
+            for kinds, nodes in self._feature_masks.items():
+                if verdicts[kinds]:
+                    allowed |= nodes
+            mask &= allowed
+        if request.gres:
+            mask &= self._with_gres(request.gres, mask, used=False)
+        return outside(mask, self.mask(request.exclude))
+
+    def _free(self, request: Request, usable: int, partition: PartitionView | None) -> int:
+        mask = outside(usable, self._taken_whole)
+        if request.whole:
+            mask = outside(mask, self._occupied)
+        else:
+            mask = outside(mask, self._no_cpus)
+            if request.gres:
+                mask &= self._with_gres(request.gres, mask, used=True)
+        return outside(mask, self._blocked(request, partition))
+
+    def _with_gres(self, gres: Mapping[str, int], mask: int, *, used: bool) -> int:
+        found = 0
+        for position in members(mask):
+            node = self.snapshot.nodes[position]
+            if all(
+                node.gres.get(kind, 0) - (node.gres_used.get(kind, 0) if used else 0) >= count
+                for kind, count in gres.items()
+            ):
+                found |= 1 << position
+        return found
+
+    def _blocked(self, request: Request, partition: PartitionView | None) -> int:
+        """Nodes of base blocks that exclusive use of blocks keeps the request from
+        (``_block_by_topology``)."""
+        here = self.snapshot.topologies.of_partition(partition.name if partition else None)
+        if not any(isinstance(named.topology, BlockTopology) for named in self.snapshot.topologies):
+            return 0
+        old = not self.snapshot.release.reads_yaml
+        mine = request.exclusive_topo and isinstance(here.topology, BlockTopology)
+        blocked = 0
+        for job in self.snapshot.jobs:
+            if job.exclusive_topo or self._in_exclusive_partition(job):
+                theirs = self.snapshot.topologies.of_partition(job.partition or None)
+                blocked |= self._whole_units(theirs.topology, self.mask(job.nodes))
+            elif mine and not old:
+                blocked |= self.mask(job.nodes)
+            elif mine:
+                blocked |= self._whole_units(here.topology, self.mask(job.nodes))
+        return self._whole_units(here.topology, blocked) if mine else blocked
+
+    def _in_exclusive_partition(self, job: JobView) -> bool:
+        return any(one.exclusive_topo and one.name == job.partition for one in self.snapshot.partitions)
+
+    def _whole_units(self, topology: Topology, nodes: int) -> int:
+        if not isinstance(topology, BlockTopology):
+            return nodes
+        for unit in topology.blocks:
+            mask = self.mask(unit.nodes)
+            if mask & nodes:
+                nodes |= mask
+        return nodes
+
+    # The decision ------------------------------------------------------------------------------------------
+
+    def _decide(self, request: Request, name: str, topology: Topology, available: int, now: bool) -> Answer:
+        """One test of the select plugin: with what is free (`now`), or as if nothing ran."""
+        demand = Demand(
+            request.nodes,
+            request.segment,
+            self.mask(request.nodelist),
+            request.whole,
+            request.switches,
+            request.spread_segments,
+            request.consolidate_segments,
+        )
+        pool = Pool(
+            available, self._weights(request, available, now), self._cpus(now), len(self.snapshot.nodes)
+        )
+        release = self.snapshot.release
+        if release >= ONE_NODE_SHORTCUT and request.nodes == 1:
+            return _one_node(demand, pool)
+        layout = self._layout(name, topology)
+        if isinstance(layout, block.BlockLayout) and layout.all_nodes & available:
+            return choose_nodes(
+                lambda part: block.evaluate(layout, demand, part, release),
+                demand,
+                pool,
+                self._resources(request, now),
+                release,
+            )
+        if isinstance(layout, tree.TreeLayout):
+            return choose_nodes(
+                lambda part: tree.evaluate(layout, demand, part, release),
+                demand,
+                pool,
+                self._resources(request, now),
+                release,
+            )
+        return choose_nodes(
+            lambda part: flat.evaluate(demand, part), demand, pool, self._resources(request, now), release
+        )
+
+    def _layout(self, name: str, topology: Topology) -> block.BlockLayout | tree.TreeLayout | None:
+        if name not in self._layouts:
+            if isinstance(topology, BlockTopology):
+                self._layouts[name] = block_layout(topology, self.mask)
+            elif isinstance(topology, TreeTopology):
+                self._layouts[name] = tree_layout(topology, self.mask)
+            else:
+                self._layouts[name] = None
+        return self._layouts[name]
+
+    def _weights(self, request: Request, available: int, now: bool) -> Sequence[tuple[int, int]]:
+        gpus = any(kind.split(":")[0] == "gpu" for kind in request.gres)
+        if not gpus:
+            return self._weight_masks
+        # Among nodes of one weight those with more free GPUs near their cores come first (job_test.c).
+        found: dict[int, int] = {}
+        for position in members(available):
+            node = self.snapshot.nodes[position]
+            free = node.gres.get("gpu", 0) - (node.gres_used.get("gpu", 0) if now else 0)
+            key = (node.weight << 8) + 255 - min(free, 255)
+            found[key] = found.get(key, 0) | 1 << position
+        return sorted(found.items())
+
+    def _cpus(self, now: bool) -> Sequence[int]:
+        return self._free_cpus if now else self._all_cpus
+
+    def _resources(self, request: Request, now: bool) -> Sequence[int]:
+        cpus = self._cpus(now)
+        if not any(kind.split(":")[0] == "gpu" for kind in request.gres):
+            return cpus
+        gpus = [
+            node.gres.get("gpu", 0) - (node.gres_used.get("gpu", 0) if now else 0)
+            for node in self.snapshot.nodes
+        ]
+        if self.snapshot.release.segments_span_blocks:
+            return [one * max(1, other) for one, other in zip(cpus, gpus, strict=True)]
+        return [one + other for one, other in zip(cpus, gpus, strict=True)]
+
+    def _pending_reason(self, answer: Answer) -> str:
+        if self.snapshot.release >= ONE_NODE_SHORTCUT and answer.code not in (Code.SUCCESS, Code.ERROR):
+            return answer.code.value
+        return "Resources"
+
+    # What only depends on the snapshot ---------------------------------------------------------------------
+
+    @cached_property
+    def _all(self) -> int:
+        return (1 << len(self.snapshot.nodes)) - 1
+
+    @cached_property
+    def _up(self) -> int:
+        return self._where(lambda node: node.usable)
+
+    @cached_property
+    def _no_cpus(self) -> int:
+        return self._where(lambda node: node.cpus_used >= node.cpus)
+
+    @cached_property
+    def _occupied(self) -> int:
+        mask = self._where(lambda node: node.cpus_used > 0)
+        for job in self.snapshot.jobs:
+            mask |= self.mask(job.nodes)
+        return mask
+
+    @cached_property
+    def _taken_whole(self) -> int:
+        mask = 0
+        for job in self.snapshot.jobs:
+            if job.whole:
+                mask |= self.mask(job.nodes)
+        return mask
+
+    @cached_property
+    def _partition_masks(self) -> dict[str, int]:
+        return {one.name: self.mask(one.nodes) for one in self.snapshot.partitions}
+
+    @cached_property
+    def _feature_masks(self) -> dict[frozenset[str], int]:
+        found: dict[frozenset[str], list[int]] = {}
+        for position, node in enumerate(self.snapshot.nodes):
+            found.setdefault(node.features, []).append(position)
+        return {features: mask_of(positions) for features, positions in found.items()}
+
+    @cached_property
+    def _weight_masks(self) -> list[tuple[int, int]]:
+        found: dict[int, list[int]] = {}
+        for position, node in enumerate(self.snapshot.nodes):
+            found.setdefault(node.weight, []).append(position)
+        return [(weight, mask_of(positions)) for weight, positions in sorted(found.items())]
+
+    @cached_property
+    def _all_cpus(self) -> list[int]:
+        return [node.cpus for node in self.snapshot.nodes]
+
+    @cached_property
+    def _free_cpus(self) -> list[int]:
+        return [node.cpus - node.cpus_used for node in self.snapshot.nodes]
+
+    def _where(self, test: _Test) -> int:
+        text = "".join("1" if test(node) else "0" for node in reversed(self.snapshot.nodes))
+        return int(text, 2) if text else 0
+
+
+def _one_node(demand: Demand, pool: Pool) -> Answer:
+    candidates = pool.available & demand.required if demand.required else pool.available
+    for _, group in pool.weights:
+        if group & candidates:
+            return Answer(Code.SUCCESS, first(group & candidates, 1))
+    return Answer(Code.ERROR, why="no node is free")
+
+
+def _kind(topology: Topology) -> str:
+    if isinstance(topology, BlockTopology):
+        return "block"
+    return "tree" if isinstance(topology, TreeTopology) else "flat"
+
+
+def _refusal(answer: Answer) -> str:
+    return answer.code.value if answer.code is Code.TOPOLOGY else NODE_CONFIG

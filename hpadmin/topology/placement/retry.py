@@ -1,0 +1,133 @@
+"""How Slurm tries again when a topology plugin finds nothing (``common_topo_choose_nodes``, common_topo.c).
+
+Until 25.05 it takes away the nodes with the fewest CPUs and GPUs, one after the other; later the plugin says
+what to leave out. Most of these tries cannot help when all nodes are alike, but where a greedy choice failed
+they can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from hpadmin.topology.placement.bits import members, outside
+from hpadmin.topology.placement.demand import Action, Answer, Code, Demand, Pool
+from hpadmin.topology.release import Release
+
+Evaluate = Callable[[Pool], Answer]
+
+
+def choose_nodes(
+    evaluate: Evaluate, demand: Demand, pool: Pool, resources: Sequence[int], release: Release
+) -> Answer:
+    """Evaluate, and again with fewer nodes after a failure.
+
+    `resources` are CPUs plus GPUs (from 25.11: CPUs times GPUs) of each node by index.
+    """
+    guarded = _guard(evaluate, demand)
+    answer = guarded(pool)
+    if answer.ok or (answer.code is Code.TOPOLOGY and release.segments_span_blocks):
+        return answer
+    if release.segments_span_blocks:
+        return _as_told(guarded, demand, pool, resources, answer)
+    return _smallest_first(guarded, demand, pool, resources, answer)
+
+
+def _guard(evaluate: Evaluate, demand: Demand) -> Evaluate:
+    """What ``eval_nodes`` checks before it calls the plugin (eval_nodes.c)."""
+
+    def guarded(pool: Pool) -> Answer:
+        if pool.available.bit_count() < demand.nodes:
+            free = pool.available.bit_count()
+            return Answer(
+                Code.ERROR, 0, Action.BREAK, why=f"{demand.nodes} nodes are needed and {free} are usable"
+            )
+        if outside(demand.required, pool.available):
+            return Answer(Code.ERROR, 0, Action.BREAK, why="a required node is not usable")
+        return evaluate(pool)
+
+    return guarded
+
+
+def _smallest_first(
+    evaluate: Evaluate, demand: Demand, pool: Pool, resources: Sequence[int], failed: Answer
+) -> Answer:
+    """The loop of 24.11: only nodes below the largest resource count are ever taken away."""
+    rest = pool.available
+    if rest.bit_count() <= demand.nodes:
+        return failed
+    left = {node: resources[node] for node in members(rest)}
+    largest = max(left.values(), default=0)
+    answer = failed
+    _reduce(left, answer, demand)
+    removable = {node: value for node, value in left.items() if not demand.required >> node & 1}
+    count = 1
+    while removable:
+        # Tries without a change only repeat the failure, so the count goes straight to the next node's.
+        count = max(count, min(removable.values()))
+        if count >= largest:
+            break
+        limit = count
+        for node in sorted(removable):
+            if removable[node] > limit:
+                continue
+            if limit == count:
+                # Slurm lowers the limit after the first one, so that each try loses one node of that size.
+                limit = count - 1
+            rest &= ~(1 << node)
+            del removable[node]
+            if rest.bit_count() <= demand.nodes:
+                break
+        answer = evaluate(replace(pool, available=rest))
+        if answer.ok or rest.bit_count() <= demand.nodes:
+            return answer
+        _reduce(removable, answer, demand)
+    return answer
+
+
+def _reduce(left: dict[int, int], answer: Answer, demand: Demand) -> None:
+    """A failed evaluation leaves the nodes that it had picked with the one CPU that it wanted of them."""
+    if demand.whole:
+        return
+    for node in members(answer.touched):
+        if node in left:
+            left[node] = 1
+
+
+def _as_told(
+    evaluate: Evaluate, demand: Demand, pool: Pool, resources: Sequence[int], failed: Answer
+) -> Answer:
+    """The loop of 25.11 and later: the failed evaluation says which nodes to leave out.
+
+    Returns the first failure when nothing helps, as Slurm does for the reason it shows.
+    """
+    rest = pool.available
+    order: list[int] | None = None
+    position = 0
+    answer = failed
+    while True:
+        if answer.action is Action.BREAK or rest.bit_count() <= demand.nodes:
+            return failed
+        if answer.action is Action.RETRY:
+            if not rest & answer.nodes:
+                return failed
+            rest = outside(rest, answer.nodes)
+        else:
+            if order is None:
+                candidates = [node for node in members(rest) if not demand.required >> node & 1]
+                order = sorted(candidates, key=lambda node: resources[node])
+            pick = position
+            while pick < len(order) and not (
+                rest >> order[pick] & 1
+                and (answer.action is not Action.HINT or not answer.nodes or answer.nodes >> order[pick] & 1)
+            ):
+                pick += 1
+            if pick >= len(order):
+                return failed
+            rest &= ~(1 << order[pick])
+            if pick == position:
+                position += 1
+            if position >= len(order):
+                return failed
+        answer = evaluate(replace(pool, available=rest))
+        if answer.ok or answer.code is Code.TOPOLOGY:
+            return answer

@@ -1,0 +1,180 @@
+"""Asks a real slurmctld where jobs go. Runs inside a container, with nothing but Python's standard library.
+
+Nodes are ``State=CLOUD`` with programs that do nothing: no slurmd is needed, and a job that starts shows its nodes at
+once. Reads one scenario a line (JSON) from standard input and writes it back with an ``outcome`` in each submit step;
+a scenario is made by `tests.slurm.topology.scenarios`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path("/tmp/oracle")
+CONF = ROOT / "etc"
+
+SLURM_CONF = """\
+ClusterName=oracle
+SlurmctldHost=localhost
+SlurmctldPort=6999
+SlurmUser=root
+AuthType=auth/slurm
+CredType=cred/slurm
+StateSaveLocation={root}/state
+SlurmdSpoolDir={root}/spool
+SlurmctldPidFile={root}/slurmctld.pid
+SlurmctldLogFile={root}/slurmctld.log
+SlurmctldDebug=verbose
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+ReturnToService=2
+SchedulerType=sched/builtin
+SchedulerParameters=sched_interval=3600,batch_sched_delay=3600,sched_min_interval=2000000000
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SuspendProgram=/bin/true
+ResumeProgram=/bin/true
+SuspendTime=INFINITE
+ResumeTimeout=36000
+SlurmctldParameters=idle_on_node_suspend,cloud_dns
+MaxJobCount=20000
+GresTypes=gpu
+"""
+
+
+def command(*argv: str) -> subprocess.CompletedProcess[str]:
+    """Run one of Slurm's commands against the oracle's configuration."""
+    return subprocess.run(
+        argv,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "SLURM_CONF": str(CONF / "slurm.conf")},
+    )
+
+
+class Controller:
+    """A slurmctld with the configuration of one scenario, fresh state, stopped on exit."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self.files = files
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Controller:
+        shutil.rmtree(ROOT, ignore_errors=True)
+        for folder in (CONF, ROOT / "state", ROOT / "spool"):
+            folder.mkdir(parents=True)
+        key = CONF / "slurm.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o600)
+        for name, text in self.files.items():
+            content = SLURM_CONF.format(root=ROOT) + text if name == "slurm.conf" else text
+            (CONF / name).write_text(content)
+        self.process = subprocess.Popen(
+            ["slurmctld", "-D", "-c", "-f", str(CONF / "slurm.conf")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 60
+        while "is UP" not in command("scontrol", "ping").stdout:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("slurmctld did not start:\n" + self.log())
+            time.sleep(0.02)
+        return self
+
+    def log(self) -> str:
+        """What slurmctld has logged so far."""
+        path = ROOT / "slurmctld.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def __exit__(self, *unused: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def submit(step: dict[str, Any]) -> dict[str, Any]:
+    """Ask for one allocation and tell what became of it; one that pends is cancelled at once.
+
+    salloc and not sbatch: slurmctld decides within the request, so that nothing has to be waited for. salloc itself
+    would wait for the nodes to boot, which they never do.
+    """
+    with subprocess.Popen(
+        ["salloc", "--no-shell", "--time=1000", *step["args"]],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "SLURM_CONF": str(CONF / "slurm.conf")},
+    ) as process:
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line.strip())
+            if " job allocation " in line:
+                process.kill()
+                break
+    if " job allocation " not in said[-1]:
+        refusals = [line for line in said if "allocate failed: " in line]
+        return {"result": "rejected", "says": (refusals or said)[-1].split("failed: ")[-1]}
+    job = said[-1].split()[-1]
+    nodes, reason = command("squeue", "-h", "-j", job, "-o", "%N|%r").stdout.strip().split("|")
+    if "Granted" in said[-1]:
+        return {"result": "starts", "nodes": nodes}
+    command("scancel", job)
+    while command("squeue", "-h", "-j", job, "-t", "PENDING", "-o", "%i").stdout.strip():
+        time.sleep(0.005)
+    return {"result": "pending", "says": reason}
+
+
+def set_state(step: dict[str, Any]) -> None:
+    """Drain or resume nodes. Only idle nodes are drained: a job on a node that has not booted would be lost."""
+    action = "drain" if step["op"] == "drain" else "resume"
+    if action == "drain":
+        states = command(
+            "sinfo", "-h", "-N", "-p", "all", "-n", ",".join(step["nodes"]), "-o", "%N %t"
+        ).stdout
+        step["nodes"] = [
+            line.split()[0] for line in states.splitlines() if line.split()[1].startswith("idle")
+        ]
+    if step["nodes"]:
+        reason = ["Reason=oracle"] if action == "drain" else []
+        done = command(
+            "scontrol", "update", f"NodeName={','.join(step['nodes'])}", f"State={action}", *reason
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+
+
+def play(scenario: dict[str, Any]) -> dict[str, Any]:
+    """Run all steps of one scenario on its own slurmctld."""
+    with Controller(scenario["files"]) as controller:
+        for step in scenario["steps"]:
+            if step["op"] == "submit":
+                step["outcome"] = submit(step)
+            else:
+                set_state(step)
+        scenario["warnings"] = [
+            line.split("] ", 1)[-1]
+            for line in controller.log().splitlines()
+            if "warning:" in line or "fatal:" in line
+        ]
+    return scenario
+
+
+def main() -> None:
+    """Play every scenario on standard input."""
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(play(json.loads(line)), separators=(",", ":")) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
