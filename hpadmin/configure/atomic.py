@@ -7,6 +7,7 @@ that can fail for want of space or rights fails in the first, while nothing has 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from dataclasses import dataclass
@@ -53,6 +54,12 @@ def staged_name(path: Path) -> Path:
     return target.with_name(f".{target.name}.hpadmin-new")
 
 
+def kept_name(path: Path) -> Path:
+    """Where `keep` puts the file that `path` is now."""
+    target = path.resolve()
+    return target.with_name(f".{target.name}.hpadmin-old")
+
+
 def stage(path: Path, content: bytes, *, mode: int, uid: int, gid: int) -> None:
     """Write the content to come of `path` beside it. Raises OSError and leaves nothing behind when it fails."""
     write(staged_name(path), content, mode=mode, owner=(uid, gid))
@@ -65,9 +72,36 @@ def publish(path: Path) -> None:
     sync_folder(target.parent)
 
 
-def unstage(path: Path) -> None:
-    """Remove the staged content of `path`, if there is any."""
+def keep(path: Path) -> None:
+    """Give the file that `path` is now a second name, from which `bring_back` needs no space on the disk.
+
+    Does nothing on a filesystem without hard links.
+    """
+    kept = kept_name(path)
+    kept.unlink(missing_ok=True)
+    try:
+        kept.hardlink_to(path.resolve())
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+
+
+def bring_back(path: Path, expected: str) -> bool:
+    """Put the kept file back in its place; False where there is none whose digest is `expected`."""
+    kept = kept_name(path)
+    found = read(kept)
+    if found is None or found.digest != expected:
+        return False
+    target = path.resolve()
+    kept.rename(target)
+    sync_folder(target.parent)
+    return True
+
+
+def tidy(path: Path) -> None:
+    """Remove what `stage` and `keep` left beside `path`."""
     staged_name(path).unlink(missing_ok=True)
+    kept_name(path).unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:

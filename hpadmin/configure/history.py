@@ -49,7 +49,7 @@ class Result(StrEnum):
     WRITTEN = "written"
     """Published without a reconfigure, as asked: nobody looked whether Slurm runs it."""
     RESTORED = "restored"
-    """It failed, and the files from before are back."""
+    """It failed, and the files from before are in place."""
     KEPT = "kept"
     """It failed after Slurm had taken it over, and going back would have ended jobs: it was left in place."""
 
@@ -68,8 +68,6 @@ class Phase(StrEnum):
     """Some files may be replaced already."""
     PUBLISHED = "published"
     """All files are replaced; Slurm may have been told."""
-    RESTORING = "restoring"
-    """Some files from before may be back already."""
     DONE = "done"
 
 
@@ -208,6 +206,10 @@ class History:
     def before(self, revision: Revision) -> dict[str, bytes]:
         """What the changed files were before `revision`; absent ones are left out."""
         return self._contents(revision, "before")
+
+    def copies(self, revision: Revision) -> Path:
+        """The folder that holds the files from before `revision`."""
+        return self._folder(revision.number) / "before"
 
     def base(self) -> dict[str, bytes] | None:
         """The files last applied: the base of a three-way comparison; None before the first application."""
