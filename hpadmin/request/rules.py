@@ -204,8 +204,9 @@ def fsx_values(view: View) -> Iterator[Problem]:
 def deletions(view: View) -> Iterator[Problem]:
     """An update cannot change and delete the same group, or delete one that does not exist."""
     own = {
-        entry.get("InstanceGroupName"): path
+        entry["InstanceGroupName"]: path
         for path, entry in _objects(view.raw.get("InstanceGroups"), "InstanceGroups")
+        if isinstance(entry.get("InstanceGroupName"), str)
     }
     listed = view.raw.get("InstanceGroupsToDelete")
     listed = listed if isinstance(listed, list) else []

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -155,7 +154,7 @@ class _Checker:
         if CONTROL.search(value):
             return self._wrong(path, f"{shown(value)} holds a line end or another control character")
         pattern = shape.metadata.get("pattern")
-        if pattern is not None and not _compiled(pattern, value.isascii()).fullmatch(value):
+        if pattern is not None and not _matches(pattern, value):
             return self._wrong(path, f"{shown(value)} does not match {pattern}")
         return value
 
@@ -213,33 +212,31 @@ def _is_timestamp(value: Any) -> bool:
     return True
 
 
+def _matches(pattern: str, value: str) -> bool:
+    """Whether the whole of `value` matches a pattern of the service model."""
+    alphabet = "".join(sorted(set(value))) if r"\p{" in pattern else ""
+    try:
+        return _compiled(pattern, alphabet).fullmatch(value) is not None
+    except re.error:
+        # A pattern of a later model that Python cannot read: the service judges it, and nothing that is rendered
+        # rests on it alone (hpadmin.configure.templates).
+        return True
+
+
 @lru_cache(maxsize=256)
-def _compiled(pattern: str, ascii_only: bool) -> re.Pattern[str]:
-    r"""Compile a pattern of the service model for a full match.
+def _compiled(pattern: str, alphabet: str) -> re.Pattern[str]:
+    r"""Compile a pattern of the service model.
 
-    ``\d`` and its kin mean ASCII there. ``\p{L}`` (any letter) does not exist in Python: it becomes the ranges of
-    that category, over ASCII alone where the value has nothing else, since the table of all takes a moment.
+    ``\d`` and its kin mean ASCII there. ``\p{L}`` (any letter) does not exist in Python: it becomes those characters
+    of `alphabet`, all that the value has, whose Unicode category begins with ``L``.
     """
-    limit = 0x80 if ascii_only else sys.maxunicode + 1
 
-    def ranges(match: re.Match[str]) -> str:
-        return _category_ranges(match[1], limit)
+    def characters(match: re.Match[str]) -> str:
+        fitting = [char for char in alphabet if unicodedata.category(char).startswith(match[1])]
+        # A noncharacter keeps a set from being empty, which Python would read as unfinished.
+        return "".join(re.escape(char) for char in [*fitting, "\U0010ffff"])
 
-    return re.compile(re.sub(r"\\p\{([A-Z][a-z]?)\}", ranges, pattern), re.ASCII)
-
-
-@lru_cache(maxsize=16)
-def _category_ranges(category: str, limit: int) -> str:
-    """Return the characters below `limit` whose Unicode category begins with `category`, for a ``[…]``."""
-    parts, start = [], None
-    for code in range(limit + 1):
-        inside = code < limit and unicodedata.category(chr(code)).startswith(category)
-        if inside and start is None:
-            start = code
-        elif not inside and start is not None:
-            parts.append(f"\\U{start:08x}-\\U{code - 1:08x}")
-            start = None
-    return "".join(parts)
+    return re.compile(re.sub(r"\\p\{([A-Z][a-z]?)\}", characters, pattern), re.ASCII)
 
 
 def _members_elsewhere(model: ServiceModel, operation: Operation) -> dict[str, str]:
