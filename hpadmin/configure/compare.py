@@ -47,7 +47,8 @@ class Finding:
     owner: Owner
     message: str
     """HyperPod's public words for this kind of drift."""
-    difference: Difference
+    difference: Difference | None = None
+    """What it was made from; None for a conflict that the request won."""
 
 
 DRIFT = "Configuration drift detected."

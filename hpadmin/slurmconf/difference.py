@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from hpadmin.slurm import hostlist
 from hpadmin.slurmconf.facts import ALL_NODES, Facts, GresKey, NodeFact, Shape
-from hpadmin.slurmconf.grammar import FileKind
+from hpadmin.slurmconf.grammar import ACCUMULATING, FileKind
 from hpadmin.slurmconf.records import Origin
 from hpadmin.slurmconf.view import View
 
@@ -87,9 +87,13 @@ def compare(old: Facts, new: Facts, *, release: str = "24.11") -> Iterator[Diffe
 
 
 def _settings(old: Facts, new: Facts) -> Iterator[Difference]:
+    accumulating = ACCUMULATING.get(new.view.kind, frozenset())
     for key in _union(old.settings, new.settings):
         one, other = old.settings.get(key), new.settings.get(key)
         if one and other and one.value.meaning == other.value.meaning:
+            continue
+        if key in accumulating:
+            yield from _accumulating(old.view, new.view, _either(one, other).value.key)
             continue
         written = _either(one, other).value.key
         yield Difference(
@@ -103,6 +107,23 @@ def _settings(old: Facts, new: Facts) -> Iterator[Difference]:
             one.origin if one else None,
             other.origin if other else None,
         )
+
+
+def _accumulating(old: View, new: View, key: str) -> Iterator[Difference]:
+    """Yield every value that only one side has; the order where that is all that differs."""
+    before = {setting.value: setting for setting in old.settings.get(key.lower(), ())}
+    after = {setting.value: setting for setting in new.settings.get(key.lower(), ())}
+    for value, setting in before.items():
+        if value not in after:
+            yield Difference(new.name, Subject.SETTING, "", (), key, value, None, setting.origin, None)
+    for value, setting in after.items():
+        if value not in before:
+            yield Difference(new.name, Subject.SETTING, "", (), key, None, value, None, setting.origin)
+    first = [value for value in old.values(key) if value in after]
+    second = [value for value in new.values(key) if value in before]
+    if first != second:
+        origins = (before[first[0]].origin, after[second[0]].origin)
+        yield Difference(new.name, Subject.SETTING, "", (), key, " ".join(first), " ".join(second), *origins)
 
 
 _SUBJECTS = {
