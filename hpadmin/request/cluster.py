@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from hpadmin.errors import InvalidInput, Problem
 from hpadmin.model import Cluster, Group, Instance, Node, NodeType
@@ -95,20 +95,25 @@ def _nodes(group: Group, members: Iterable[Instance], names: NodeNames) -> tuple
 
 
 def _duplicates(instances: Iterable[Instance], names: NodeNames) -> list[Problem]:
-    problems = []
-    for what, value_of in (
+    members: tuple[tuple[str, Callable[[Instance], str]], ...] = (
         ("CustomerIpAddress", lambda instance: instance.address),
         ("InstanceId", lambda instance: instance.instance_id),
         ("InstanceName", lambda instance: instance.name),
-        ("the node name", lambda instance: node_name(instance, names)),
-    ):
-        owners: dict[str, list[str]] = {}
-        for instance in instances:
-            owners.setdefault(value_of(instance), []).append(instance.name)
-        for value, sharing in owners.items():
-            if len(sharing) > 1:
-                problems.append(Problem(value, f"{what} of more than one instance: {', '.join(sharing)}"))
-    return problems
+    )
+    problems = [problem for what, value_of in members for problem in _shared(instances, what, value_of)]
+    # A node's name comes from one of these: where one is shared, that is the fault to mend.
+    return problems or _shared(instances, "node name", lambda instance: node_name(instance, names))
+
+
+def _shared(instances: Iterable[Instance], what: str, value_of: Callable[[Instance], str]) -> list[Problem]:
+    owners: dict[str, list[str]] = {}
+    for instance in instances:
+        owners.setdefault(value_of(instance), []).append(instance.name)
+    return [
+        Problem(value, f"is the {what} of several instances: {', '.join(sharing)}")
+        for value, sharing in owners.items()
+        if len(sharing) > 1
+    ]
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

@@ -102,8 +102,9 @@ class _Reader:
         for index, entry in enumerate(self.items(group.get("Instances"), f"{path}.Instances")):
             where = f"{path}.Instances[{index}]"
             instance = self.mapping(entry, where)
-            instance_type = instance.get("InstanceType", group.get("InstanceType"))
-            found.append(self.instance(instance, where, name, instance_type))
+            if isinstance(entry, dict):
+                instance_type = instance.get("InstanceType", group.get("InstanceType"))
+                found.append(self.instance(instance, where, name, instance_type))
         return found
 
     def instance(self, entry: dict[str, Any], path: str, group: str, instance_type: Any) -> Instance:

@@ -50,6 +50,11 @@ def check(body: Any, operation: Operation) -> tuple[list[Problem], dict[str, Any
     return checker.problems, sound if isinstance(sound, dict) else {}
 
 
+def instance_types() -> tuple[str, ...]:
+    """Return every instance type that CreateCluster takes, in the model's order."""
+    return tuple(cast("StringShape", _service_model().shape_for("ClusterInstanceType")).enum)
+
+
 class _Checker:
     def __init__(self, elsewhere: Mapping[str, str]) -> None:
         self.problems: list[Problem] = []
