@@ -1,0 +1,150 @@
+"""srun as the supervisor's child: started, signalled, waited for, as if the supervisor were not in between.
+
+Terminals and process groups: with a controlling terminal the child stays in our process group, so that the
+terminal treats both as one job (Ctrl-C and Ctrl-Z reach srun directly, and are not passed on a second time).
+Without one it gets a group of its own and every signal that arrives here is passed on, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import termios
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+PASSED_ON = frozenset(
+    {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+)
+ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
+"""Somebody who sends one of these wants the step to end: it is not started again."""
+
+_WATCHED = PASSED_ON | {signal.SIGCHLD}
+_SI_USER, _SI_QUEUE, _SI_TKILL = 0, -1, -6  # asm-generic/siginfo.h: sent by a process, not by the terminal
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def block_signals() -> None:
+    """Hold the signals that `Child.wait` takes: from here on none of them can be missed."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+
+
+def has_terminal() -> bool:
+    """Tell whether this process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+@dataclass
+class Child:
+    """One run of srun."""
+
+    process: subprocess.Popen[bytes]
+    shares_terminal: bool
+    ended_by_user: bool = False
+    """Somebody sent us a signal of `ENDING` while it ran."""
+    _ending: bool = field(default=False, repr=False)
+
+    @staticmethod
+    def start(
+        program: str, argv: Sequence[str], env: Mapping[str, str], folder: str, keep: Iterable[int] = ()
+    ) -> Child:
+        """Start `program` with exactly `argv` and `env` in `folder`; descriptors in `keep` stay open in it.
+
+        Should this process be killed, srun gets SIGTERM and cancels its step.
+        """
+        terminal = has_terminal()
+        libc = ctypes.CDLL(None, use_errno=True)
+        parent = os.getpid()
+
+        def prepare() -> None:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            if os.getppid() != parent:  # it died before the line above
+                os._exit(1)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+        # One thread only: what preexec_fn does is safe between fork and exec.
+        process = subprocess.Popen(
+            list(argv),
+            executable=program,
+            env=dict(env),
+            cwd=folder,
+            pass_fds=tuple(keep),
+            process_group=None if terminal else 0,
+            preexec_fn=prepare,
+            restore_signals=True,
+        )
+        return Child(process, terminal)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def wait(self, seconds: float) -> int | None:
+        """Pass signals on until the child ends or `seconds` are over; return its status as `Popen.returncode`."""
+        got = signal.sigtimedwait(_WATCHED, max(0.0, seconds))
+        if got is not None:
+            self._take(got)
+        return self.process.poll()
+
+    def _take(self, got: Any) -> None:
+        number = signal.Signals(got.si_signo)
+        if number not in PASSED_ON:
+            return
+        if number in ENDING:
+            self.ended_by_user = True
+        from_terminal = got.si_code not in (_SI_USER, _SI_QUEUE, _SI_TKILL)
+        if not (self.shares_terminal and from_terminal):
+            self.send(number)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to srun; nothing happens when it is gone."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+
+
+def take_signal(seconds: float) -> signal.Signals | None:
+    """Wait for a signal while no child runs; return it, or None after `seconds`."""
+    got = signal.sigtimedwait(PASSED_ON, max(0.0, seconds))
+    return None if got is None else signal.Signals(got.si_signo)
+
+
+def end_like(status: int) -> int:
+    """Return the exit code for a child's status, or die of the very signal that it died of."""
+    if status >= 0:
+        return status
+    number = signal.Signals(-status)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with contextlib.suppress(OSError):  # SIGKILL and SIGSTOP have no handler to reset
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)
+    return 128 - status
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """The terminal's settings before srun changed them (``--pty`` makes it raw)."""
+
+    settings: list[Any] | None
+
+    @staticmethod
+    def remember() -> Terminal:
+        try:
+            return Terminal(termios.tcgetattr(0))
+        except (termios.error, OSError):
+            return Terminal(None)
+
+    def restore(self) -> None:
+        """Put the settings back: an srun that was killed leaves a raw terminal behind."""
+        if self.settings is not None:
+            with contextlib.suppress(termios.error, OSError):
+                termios.tcsetattr(0, termios.TCSADRAIN, self.settings)

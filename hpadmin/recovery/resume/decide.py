@@ -1,0 +1,73 @@
+"""What becomes of a failed step: a pure function of what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hpadmin.recovery.resume.facts import Health, History, JobView, Limits, NodeView
+from hpadmin.recovery.resume.messages import Action, Answer, Cause, Request
+from hpadmin.slurm.hostlist import fold
+
+
+def decide(
+    request: Request,
+    job: JobView,
+    nodes: Sequence[NodeView],
+    history: History,
+    limits: Limits,
+    *,
+    age: float,
+) -> Answer:
+    """Answer a question that was first seen `age` seconds ago, about a job that runs on `nodes`."""
+
+    def answer(action: Action, text: str, bad: tuple[str, ...] = ()) -> Answer:
+        return Answer(request.id, request.step, action, bad, text)
+
+    # A step that runs is not hurt by the death of a slurmd; one that is to start again cannot do so there.
+    no_slurmd = request.cause is not Cause.SILENT
+    bad = tuple(node for node in nodes if node.health is Health.BAD or (node.refuses and no_slurmd))
+    unsure = [node.name for node in nodes if node.health is Health.UNSURE]
+    if unsure and age < limits.diagnosis:
+        return answer(Action.WAIT, f"looking at {fold(unsure)}")
+    if not bad and request.cause is not Cause.LOST:
+        refusing = [node.name for node in nodes if node.refuses]
+        found = f"slurmd does not run on {fold(refusing)}" if refusing else "no fault of the nodes was found"
+        return answer(Action.NONE, found)
+
+    names = tuple(node.name for node in bad)
+    why = "; ".join(f"{node.name}: {node.why}" for node in bad) or "processes of the step were lost"
+    allowed = min(limits.resumes, request.most) if request.most else limits.resumes
+    if history.resumes >= allowed:
+        return answer(Action.FAIL, f"{why}; but the budget of {allowed} resumes is used up")
+    if history.quick_failures >= limits.quick_failures:
+        quick = f"it failed within {limits.quick:g} s after each of the last {limits.quick_failures} resumes"
+        return answer(Action.FAIL, f"{why}; but {quick}, so the program is at fault")
+    if not bad:
+        return answer(Action.RETRYSTEP, why)
+
+    left = len(job.nodes) - len(bad)
+    stuck = _why_not_in_place(request, job, names, left)
+    if not stuck:
+        return answer(Action.RETRYSTEP, why, names)
+    if not job.batch:
+        return answer(Action.FAIL, f"{why}; {stuck}, and only batch jobs can be requeued")
+    if not job.requeue:
+        return answer(
+            Action.FAIL, f"{why}; {stuck}, and the job forbids a requeue (--no-requeue or JobRequeue=0)"
+        )
+    return answer(Action.REQUEUE, f"{why}; {stuck}", names)
+
+
+def _why_not_in_place(request: Request, job: JobView, bad: tuple[str, ...], left: int) -> str:
+    """Say why the step cannot start again inside its allocation; empty when it can."""
+    if job.batch_host and job.batch_host in bad:
+        return "the batch script's own node is lost"
+    if left == 0:
+        return "no node of the job is left"
+    if request.want and left >= request.want:
+        return ""
+    if job.gres:
+        return "Slurm cannot add nodes to a job with GRES"
+    if not job.can_grow:
+        return "SchedulerParameters lacks permit_job_expansion, or has disable_job_shrink"
+    return ""

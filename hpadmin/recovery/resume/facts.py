@@ -1,0 +1,131 @@
+"""What the agent knows about a job and its nodes when it decides: frozen, from Slurm and our probes only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hpadmin.nodes.report import Verdict
+from hpadmin.recovery import reasons
+from hpadmin.recovery.faulty import report_of
+from hpadmin.recovery.observe import Observation
+from hpadmin.recovery.reasons import Owner
+from hpadmin.slurm.reader import NodeInfo
+from hpadmin.slurm.states import NodeFlag
+
+
+class Reach(StrEnum):
+    """What a node's slurmd does when it is spoken to (`hpadmin.recovery.resume.reach`)."""
+
+    ANSWERS = "answers"
+    REFUSES = "refuses"
+    """Its host is there, its slurmd is not."""
+    SILENT = "silent"
+    """The connection is taken, and then nothing: the host hangs."""
+    LOST = "lost"
+    """The host does not answer at all."""
+
+
+class Health(StrEnum):
+    GOOD = "good"
+    BAD = "bad"
+    UNSURE = "unsure"
+    """Not to be concluded yet: look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One node of a job, judged."""
+
+    name: str
+    health: Health
+    why: str = ""
+    dead: bool = False
+    """Its host is gone: nothing that ran there still runs, and nothing there will ever say so."""
+    refuses: bool = False
+    """Its host is there, its slurmd is not: what runs there goes on, nothing new starts."""
+    marked: bool = False
+    """It is kept out of scheduling already, under a Reason of hpadmin's or an order."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One running job of ours."""
+
+    job_id: int
+    nodes: tuple[str, ...]
+    batch_host: str
+    """Empty for an allocation of salloc or srun."""
+    batch: bool
+    requeue: bool
+    gres: bool
+    """It holds GRES, or whole nodes that have some: Slurm does not let such a job grow."""
+    can_grow: bool
+    """The configuration lets jobs grow (``permit_job_expansion``) and shrink."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What happened to this job before, over all its runs."""
+
+    resumes: int = 0
+    quick_failures: int = 0
+    """Failures in a row that came within `Limits.quick` seconds after a resume."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How patient the site is. Times are seconds."""
+
+    resumes: int = 10
+    """Of one job, over all its runs; a user may ask for fewer."""
+    quick: float = 60
+    """A step that fails so soon after a resume made no progress."""
+    quick_failures: int = 3
+    """So many of those in a row are the program's fault."""
+    silent_after: float = 3
+    """A host that takes connections and says nothing for so long, twice, hangs."""
+    diagnosis: float = 30
+    """After this time an unsure node counts as good: what cannot be read is no fault."""
+
+
+def judge(node: NodeInfo, seen: Observation, reach: Reach | None) -> NodeView:
+    """Judge one node by its state, its own health report and, where it was spoken to, its slurmd.
+
+    A drain of somebody else's is that person's business: jobs go on there, so it is no fault.
+    """
+    state, reading = node.state, reasons.read(node.reason)
+    marked = state.kept_out and reading.owner in (Owner.OURS, Owner.ORDER)
+
+    def view(health: Health, why: str = "", dead: bool = False) -> NodeView:
+        return NodeView(node.name, health, why, dead, reach is Reach.REFUSES, marked)
+
+    if reach is Reach.LOST:
+        return view(Health.BAD, "the host does not answer", dead=True)
+    if reach is Reach.SILENT:
+        return view(Health.BAD, "the host hangs", dead=True)
+    if state.down:
+        return view(Health.BAD, node.reason or "down", dead=reach is not Reach.ANSWERS)
+    if marked:
+        return view(Health.BAD, node.reason)
+    if NodeFlag.INVALID_REG in state.flags:
+        return view(Health.BAD, node.reason or "it registered with less than it is configured with")
+    report = report_of(node)
+    if report is not None and report.verdict is Verdict.FAILED and report.action in ("reboot", "replace"):
+        return view(Health.BAD, f"{report.fault}: {report.text}")
+    if node.name in seen.unreachable and reach is None:
+        return view(Health.UNSURE, "out of reach")
+    if state.unreadable:
+        return view(Health.UNSURE, "its state cannot be read")
+    return view(Health.GOOD, "slurmd does not run" if reach is Reach.REFUSES else "")
+
+
+def has_gres(tres: str, nodes: Mapping[str, NodeInfo], held: tuple[str, ...], exclusive: bool) -> bool:
+    """Tell whether Slurm counts a job as one with GRES (`select_p_job_expand`, select_cons_tres.c).
+
+    A job on whole nodes holds all GRES of those nodes, asked for or not (`_handle_exclusive_gres`).
+    """
+    if "gres/" in tres:
+        return True
+    return exclusive and any(nodes[name].gres for name in held if name in nodes)

@@ -1,0 +1,214 @@
+"""What the owner of a job does with it through Slurm's commands: ask, drop nodes, get others.
+
+Everything here runs with the rights of the user. The caller sees to it that the environment is `quiet`:
+SALLOC_* and SLURM_* variables that surround a step must not leak into these commands, and scontrol must not
+write its ``slurm_job_…_resize.sh`` into the user's folder (it does so when it finds SLURM_JOBID).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpadmin.errors import OperationFailed
+from hpadmin.recovery.resume import messages
+from hpadmin.recovery.resume.stepcheck import Stepd
+from hpadmin.slurm.command import Runner
+from hpadmin.slurm.commands import CommandReader
+from hpadmin.slurm.hostlist import expand, fold
+from hpadmin.slurm.reader import JobDetail
+
+COMMAND_SECONDS = 60.0
+"""Limit of one command: longer than slurmctld needs to restart."""
+
+CHECK_SECONDS = 30.0
+"""Limit of a small step that looks at a node of the job."""
+
+HELPER_NAME = "auto-resume-{job_id}"
+"""Name of the allocation that is merged into a job; what is left of one is found by it."""
+
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SLURM_CONF", "TMPDIR", "TZ")
+_GRANTED = re.compile(r"(?:Granted|Pending) job allocation (\d+)")
+
+
+def quiet(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the few variables of `environment` that Slurm's commands need."""
+    return {name: environment[name] for name in _KEPT if name in environment}
+
+
+@dataclass(frozen=True)
+class OwnJob:
+    """One job, as its owner may see and change it."""
+
+    runner: Runner
+    job_id: int
+
+    def read(self) -> JobDetail | None:
+        """Return the job, or None when Slurm does not know it any more. Raises OperationFailed."""
+        return CommandReader(self.runner, COMMAND_SECONDS).job(self.job_id)
+
+    def glance(self) -> tuple[str, str]:
+        """Return the job's state and its AdminComment, cheaply; ("", "") when it is gone.
+
+        The state comes first and has a fixed width: what stands in the comment cannot shift it.
+        """
+        done = self.runner.run(
+            [
+                "squeue",
+                "-a",
+                "-h",
+                "-j",
+                str(self.job_id),
+                "--states=all",
+                "-O",
+                "state:20,admin_comment:4000",
+            ],
+            timeout=COMMAND_SECONDS,
+        )
+        if done.returncode != 0 and "Invalid job id" in done.stderr:
+            return "", ""
+        text = done.check().stdout
+        return text[:20].strip(), text[20:].strip()
+
+    def tell(self, record: str) -> None:
+        """Put `record` into the job's Extra, beside those of other steps and whatever text is there."""
+        with self._alone():
+            detail = self.read()
+            if detail is not None:
+                self._set_extra(messages.put(detail.extra, record))
+
+    def forget(self, step: int) -> None:
+        """Take this step's record out of the job's Extra."""
+        with self._alone():
+            detail = self.read()
+            if detail is not None and messages.drop(detail.extra, step) != detail.extra:
+                self._set_extra(messages.drop(detail.extra, step))
+
+    def _set_extra(self, text: str) -> None:
+        self._update(self.job_id, f"extra={text}")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let only one supervisor of this user on this host change the field at a time."""
+        path = Path(tempfile.gettempdir()) / f".auto-resume-{os.getuid()}-{self.job_id}.lock"
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError:
+            # Somebody else's file has that name, or there is no room: several sruns of one job may then
+            # overwrite each other's record, which `Supervisor` notices and repeats.
+            yield
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def keep_only(self, nodes: Sequence[str]) -> None:
+        """Shrink the job to `nodes`. Raises OperationFailed with Slurm's reason."""
+        self._update(self.job_id, f"nodelist={fold(nodes)}")
+
+    def merge(self, helper: int) -> None:
+        """Move the nodes of the allocation `helper` into this job and end it.
+
+        Slurm refuses jobs whose list of GRES is not NULL, and gives every whole-node job such a list even on
+        nodes without GRES; any update of a job frees an empty one (end of `_update_job`, job_mgr.c). So both
+        jobs are touched first.
+        """
+        self._update(helper, "extra=auto-resume")
+        detail = self.read()
+        if detail is None:
+            raise OperationFailed(f"job {self.job_id} is gone")
+        self._set_extra(detail.extra)
+        self._update(helper, "numnodes=0")
+
+    def end_step(self, step: int) -> None:
+        """Kill what runs of a step; nothing happens when it has ended."""
+        self.runner.run(["scancel", "-Q", "--signal=KILL", f"{self.job_id}.{step}"], timeout=COMMAND_SECONDS)
+
+    def cancel(self, job_id: int) -> None:
+        """Cancel an allocation of ours; nothing happens when it has ended."""
+        self.runner.run(["scancel", "-Q", str(job_id)], timeout=COMMAND_SECONDS)
+
+    def helpers(self) -> tuple[int, ...]:
+        """Return the allocations that were made for this job and not merged."""
+        name = HELPER_NAME.format(job_id=self.job_id)
+        done = self.runner.run(
+            ["squeue", "-a", "-h", "--me", "-n", name, "-o", "%A"], timeout=COMMAND_SECONDS
+        )
+        return tuple(int(word) for word in done.check().stdout.split() if word.isdigit())
+
+    def helper_command(self, detail: JobDetail, need: int, avoid: Sequence[str]) -> list[str]:
+        """Return the salloc that gets `need` more nodes like those of `detail`, for this job only."""
+        info = detail.info
+        argv = ["salloc", "--no-shell", "-J", HELPER_NAME.format(job_id=self.job_id), f"--nodes={need}"]
+        argv += [f"--dependency=expand:{self.job_id}", f"--partition={info.partition}"]
+        if detail.exclusive:
+            argv.append("--exclusive")
+        if info.account:
+            argv.append(f"--account={info.account}")
+        if info.qos:
+            argv.append(f"--qos={info.qos}")
+        if info.reservation:
+            argv.append(f"--reservation={info.reservation}")
+        if detail.features:
+            argv.append(f"--constraint={detail.features}")
+        if avoid:
+            argv.append(f"--exclude={fold(avoid)}")
+        return argv
+
+    def step_nodes(self, step: int) -> tuple[str, ...]:
+        """Return the nodes of a running step; empty when it is gone."""
+        done = self.runner.run(
+            ["squeue", "-a", "-h", "-s", "-j", str(self.job_id), "-o", "%i %N"], timeout=COMMAND_SECONDS
+        )
+        for line in done.check().stdout.splitlines():
+            name, _, nodes = line.partition(" ")
+            if name == f"{self.job_id}.{step}":
+                return tuple(expand(nodes.strip()))
+        return ()
+
+    def check_step(self, step: int, nodes: Sequence[str], *, sweep: bool) -> dict[str, Stepd]:
+        """Ask a small step on each of `nodes` what became of the slurmstepd of `step` there.
+
+        With `sweep`, processes that a killed slurmstepd left behind are killed. Raises OperationFailed.
+        """
+        setting = CommandReader(self.runner, COMMAND_SECONDS).configuration().get("SlurmdSpoolDir", "")
+        argv = ["srun", f"--jobid={self.job_id}", "--overlap", "--exact", "--mem=0", "--gres=none", "--quiet"]
+        argv += [
+            f"--nodes={len(nodes)}",
+            f"--ntasks={len(nodes)}",
+            "--ntasks-per-node=1",
+            "--cpus-per-task=1",
+        ]
+        argv += [f"--nodelist={fold(nodes)}", "--time=1", "--job-name=auto-resume-check", "--chdir=/"]
+        argv += ["--mpi=none", "--immediate=10"]
+        argv += [sys.executable, "-I", "-m", "hpadmin.recovery.resume.stepcheck"]
+        argv += [setting, str(self.job_id), str(step), *(["--sweep"] if sweep else [])]
+        done = self.runner.run(argv, timeout=CHECK_SECONDS)
+        found = {}
+        for line in done.check().stdout.splitlines():
+            words = line.split()
+            if len(words) == 3 and words[0] in nodes and words[1] in set(Stepd):
+                found[words[0]] = Stepd(words[1])
+        return found
+
+    def _update(self, job_id: int, *settings: str) -> None:
+        self.runner.run(["scontrol", "update", f"jobid={job_id}", *settings], timeout=COMMAND_SECONDS).check()
+
+
+def granted(said: str) -> int | None:
+    """Return the job id that salloc speaks of.
+
+    >>> granted("salloc: Pending job allocation 83\\nsalloc: job 83 queued and waiting for resources")
+    83
+    """
+    found = _GRANTED.search(said)
+    return int(found[1]) if found else None

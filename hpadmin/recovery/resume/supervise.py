@@ -1,0 +1,93 @@
+"""What the SPANK plugin runs in the place of an srun that was given ``--auto-resume``.
+
+    python3 -I -m hpadmin.recovery.resume.supervise MOST SPARES HEARTBEAT /usr/bin/srun -- srun ARGUMENTS…
+
+It ends with srun's own exit code, or by the signal that ended srun.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hpadmin.errors import HpadminError
+from hpadmin.recovery.resume import child, heartbeat, srunargs
+from hpadmin.recovery.resume.ownjob import OwnJob, quiet
+from hpadmin.recovery.resume.supervisor import Options, Supervisor
+from hpadmin.recovery.resume.watch import Launch
+from hpadmin.slurm.command import Local
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the srun that `argv` names until it is done, and end as it ended."""
+    most, spares, beat, program, _, *srun = argv
+    environment, folder = dict(os.environ), _folder()
+    launch = Launch(program, srun, environment, folder)
+    job_id = _job_id(environment)
+    given = srunargs.parse(srun)
+    try:
+        options = Options(int(most), int(spares), heartbeat.parse(beat))
+    except HpadminError as error:
+        _write(f"srun: error: {error.message}\n")
+        return 1
+    why_not = ""
+    if job_id is None or given.jobid:
+        why_not = "Auto Resume can only run within an existing allocation; the step runs without it."
+    elif given.heterogeneous and "SLURM_HET_SIZE" in environment:
+        why_not = "Auto Resume cannot swap nodes of a heterogeneous job; the step runs without it."
+    if why_not:
+        _write(f"[Auto Resume] Info: JobID: {job_id or '-'} StepID: - {why_not}\n")
+        return _plain(launch)
+    if options.spares and given.nodes is None:
+        launch = _leaving_spares(launch, options.spares)
+
+    # From here on our own commands see nothing of the step's environment; srun gets it back whole.
+    os.environ.clear()
+    os.environ.update(quiet(environment))
+    os.chdir("/")
+    assert job_id is not None
+    return child.end_like(Supervisor(OwnJob(Local(), job_id), launch, options, _write).run())
+
+
+def _leaving_spares(launch: Launch, spares: int) -> Launch:
+    """Let the step use all nodes of the job but the spares."""
+    held = launch.environment.get("SLURM_JOB_NUM_NODES", "")
+    if not held.isdigit() or int(held) <= spares:
+        return launch
+    use = str(int(held) - spares)
+    names = ("SLURM_JOB_NUM_NODES", "SLURM_NNODES")
+    environment = {**launch.environment, **dict.fromkeys(names, use)}
+    return Launch(launch.program, launch.argv, environment, launch.folder)
+
+
+def _plain(launch: Launch) -> int:
+    """Run srun once, without watching it."""
+    child.block_signals()
+    environment = {**launch.environment, "HPADMIN_AUTO_RESUME_PARENT": str(os.getpid())}
+    running = child.Child.start(launch.program, launch.argv, environment, launch.folder)
+    while (status := running.wait(60.0)) is None:
+        pass
+    return child.end_like(status)
+
+
+def _job_id(environment: Mapping[str, str]) -> int | None:
+    text = environment.get("SLURM_JOB_ID", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _folder() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return "/"
+
+
+def _write(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,392 @@
+"""The supervisor of one srun: runs it, and when its step fails, asks, swaps nodes and runs it again.
+
+Every wait ends: for the agent's first sign after `AGENT_SECONDS` (there may be none in this cluster: then the
+step's own exit code counts), for nodes after `SERVICE_SECONDS`, and whenever the job is no longer running.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from hpadmin.errors import OperationFailed
+from hpadmin.recovery.resume import child, srunargs
+from hpadmin.recovery.resume.child import Child
+from hpadmin.recovery.resume.heartbeat import Heartbeat
+from hpadmin.recovery.resume.messages import Action, Answer, Cause, Phase, Request, answers
+from hpadmin.recovery.resume.ownjob import OwnJob, granted
+from hpadmin.recovery.resume.stepcheck import Stepd
+from hpadmin.recovery.resume.watch import Attempt, Ended, Launch, Step
+from hpadmin.slurm.hostlist import expand, fold
+from hpadmin.slurm.reader import JobDetail
+
+AGENT_SECONDS = 45.0
+SERVICE_SECONDS = 3600.0
+"""The original's service timeout: 60 minutes to find nodes."""
+POLL_SECONDS = (0.5, 1.0, 2.0, 3.0, 5.0)
+"""Waits between glances at the job: quick at first, gentle with slurmctld later."""
+
+COUNT_VARIABLE = "HPADMIN_RESUME_COUNT"
+"""Told to the program: how often this step was started again, over requeues too."""
+
+_COMPRESSED = re.compile(r"\(x\d+\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked for."""
+
+    most: int
+    """1: as often as the site allows; N: at most N times."""
+    spares: int
+    heartbeat: Heartbeat | None
+
+
+class InterruptedStepError(Exception):
+    """Somebody sent a signal that ends the step, while none ran."""
+
+
+class GivenUpError(Exception):
+    """The step cannot be resumed; the words are for the user."""
+
+
+@dataclass
+class Supervisor:
+    """Runs one srun for as long as it takes."""
+
+    job: OwnJob
+    launch: Launch
+    options: Options
+    write: Callable[[str], None]
+    attempt: int = 0
+    step: Step | None = None
+    """Of the first attempt: the name under which this srun is known to the agent."""
+    want: int = 0
+    _verdict: Answer | None = field(default=None, repr=False)
+    """The agent's answer while the step still ran; it need not be asked twice."""
+    _announced: bool = False
+
+    def run(self) -> int:
+        """Return the status of the last attempt, as `Child.wait` gives it."""
+        terminal, offset = child.Terminal.remember(), _stdin_offset()
+        child.block_signals()
+        while True:
+            ended = self._attempt()
+            terminal.restore()
+            if self._final(ended):
+                self._forget()
+                return ended.status
+            assert self.step is not None
+            try:
+                answer = self._diagnose(ended)
+                if answer is None or answer.action is not Action.RETRYSTEP:
+                    self._forget()
+                    return ended.status
+                self._swap(answer, ended)
+            except InterruptedStepError:
+                self._forget()
+                return ended.status
+            except (GivenUpError, OperationFailed) as error:
+                self.say("Error", f"{error} The step is not resumed.")
+                self._forget()
+                return ended.status or 1
+            self.attempt += 1
+            if not _rewind_stdin(offset):
+                self.say(
+                    "Info", "Standard input is a pipe: what the step has read of it does not come again."
+                )
+            self.say("Info", f"Retrying step. Attempt number: {self.attempt}")
+
+    def say(self, kind: str, text: str) -> None:
+        """Print a line of the original's form into the job's own output."""
+        step = "-" if self.step is None else self.step.step
+        self.write(f"[Auto Resume] {kind}: JobID: {self.job.job_id} StepID: {step} {text}\n")
+
+    def _attempt(self) -> Ended:
+        environment = dict(self.launch.environment)
+        before = int(environment.get("SLURM_RESTART_COUNT", "0") or "0")
+        environment[COUNT_VARIABLE] = str(before + self.attempt)
+        launch = replace(self.launch, environment=environment)
+        return Attempt(
+            self.job, launch, self.options.heartbeat, self._started, self._suspected, self._killed
+        ).run()
+
+    def _started(self, step: Step) -> None:
+        if self.step is None:
+            self.step, self.want = step, step.node_count
+        try:
+            self._tell(Phase.WATCH)
+        except OperationFailed as error:
+            if not self._announced:
+                self.say("Error", f"The job's record cannot be written, so nothing can be resumed: {error}")
+        self._announced = True
+
+    def _final(self, ended: Ended) -> bool:
+        """Tell whether the attempt's own status stands: success, the user's wish, or no step at all."""
+        if ended.status == 0 and ended.cause is Cause.EXIT:
+            return True
+        return ended.ended_by_user or self.step is None or ended.step is None
+
+    # Asking -------------------------------------------------------------------------------------------
+
+    def _diagnose(self, ended: Ended) -> Answer | None:
+        """Hold the failed step until the agent has answered; None where there is nobody to ask."""
+        state, _ = self.job.glance()
+        if state != "RUNNING":
+            self.say("Info", f"The job is {state or 'gone'}: its step is not resumed.")
+            return None
+        self.say("Error", _described(ended))
+        answer, self._verdict = self._verdict, None
+        if answer is None:
+            self.say("Info", "Initiating communication with cluster agent to diagnose health of nodes")
+            answer = self._ask(ended.cause, ended.status, ended.seconds, ended.lost)
+        if answer is None:
+            self.say("Error", "No cluster agent answers (hpadmin agent run): the step is not resumed.")
+            return None
+        self.say(
+            "Info",
+            f"Response from cluster agent: JobId={self.job.job_id}, ResumeAction={answer.action}"
+            + (f" ({answer.text})" if answer.text else ""),
+        )
+        if answer.action is Action.REQUEUE:
+            self._await_requeue()
+        return answer
+
+    def _ask(
+        self,
+        cause: Cause,
+        status: int,
+        seconds: float,
+        lost: Sequence[str],
+        running: Child | None = None,
+    ) -> Answer | None:
+        """Ask and return the final answer; None when nobody answers, the job is over, or `running` ended."""
+        request = self._tell(
+            Phase.ASK, cause=cause, exit_code=_code(status), ran=int(seconds), lost=tuple(lost)
+        )
+        begun, waits = time.monotonic(), iter(POLL_SECONDS)
+        wait, seen = next(waits), False
+        while True:
+            if running is None:
+                self._pause(wait)
+            elif running.wait(wait) is not None or running.ended_by_user:
+                return None
+            wait = next(waits, wait) if not seen else 1.0
+            state, comment = self.job.glance()
+            if state != "RUNNING":
+                if running is None:
+                    self.say("Info", f"The job is {state or 'gone'} now.")
+                return None
+            answer = answers(comment).get(request.step)
+            if answer is not None and answer.id == request.id:
+                if answer.action is not Action.WAIT:
+                    return answer
+                seen = True
+            waited = time.monotonic() - begun
+            if waited > (SERVICE_SECONDS if seen else AGENT_SECONDS):
+                return None
+
+    def _suspected(self, step: Step, cause: Cause, lost: tuple[str, ...], running: Child) -> bool:
+        """Ask the agent about nodes that do not answer, while the step runs on."""
+        try:
+            answer = self._ask(cause, 0, 0, lost, running)
+            if answer is not None and answer.action is not Action.NONE:
+                self._verdict = answer
+                return True
+            self._tell(Phase.WATCH)
+        except OperationFailed:
+            return False  # slurmctld does not answer: nothing can be known now; the next look asks again
+        return False
+
+    def _killed(self, step: Step) -> tuple[str, ...]:
+        """Return the nodes of the step whose slurmstepd was killed."""
+        try:
+            nodes = self.job.step_nodes(step.step)
+            found = self.job.check_step(step.step, nodes, sweep=False) if nodes else {}
+        except OperationFailed:
+            return ()  # a node that cannot run the check is silent: the next look says so
+        return tuple(node for node, state in found.items() if state is Stepd.KILLED)
+
+    def _await_requeue(self) -> None:
+        """Keep still until the requeue ends this process together with the job."""
+        self.say("Info", "The job is being requeued.")
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            self._pause(2.0)
+            state, _ = self.job.glance()
+            if state not in ("RUNNING", "COMPLETING"):
+                return
+
+    # Swapping nodes -----------------------------------------------------------------------------------
+
+    def _swap(self, answer: Answer, ended: Ended) -> None:
+        """Drop the bad nodes, get others if the step needs them, and sweep what is left on those that stay."""
+        self._tell(Phase.SWAP, cause=ended.cause, lost=answer.bad)
+        detail = self._running_job()
+        held = expand(detail.info.nodes)
+        healthy = [node for node in held if node not in answer.bad]
+        if len(healthy) < len(held):
+            self.say("Info", "Job failed - Dropping unhealthy nodes")
+            self.job.keep_only(healthy)
+            self.say("Info", f"Successfully shrunk job to retain healthy nodes {fold(healthy)}")
+        if ended.step is not None and ended.cause is Cause.LOST:
+            self._sweep(ended.step, healthy)
+        need = self.want - len(healthy)
+        if need > 0:
+            self._expand(self._running_job(), need, answer.bad)
+        after = self._running_job()
+        self.say("Info", f"Updating to new node list {after.info.nodes}")
+        self._renew(after)
+
+    def _sweep(self, step: Step, nodes: Sequence[str]) -> None:
+        found = self.job.check_step(step.step, nodes, sweep=True)
+        swept = [node for node, state in found.items() if state is Stepd.KILLED]
+        if swept:
+            self.say("Info", f"Ended what a killed slurmstepd had left on {fold(swept)}")
+
+    def _expand(self, detail: JobDetail, need: int, avoid: Sequence[str]) -> None:
+        self.say("Info", f"Waiting for {need} node(s) to join the job")
+        helper = self._allocate(self.job.helper_command(detail, need, avoid))
+        try:
+            self.job.merge(helper)
+        except OperationFailed:
+            self.job.cancel(helper)
+            raise
+        self.say("Info", "Job Expansion complete")
+
+    def _allocate(self, argv: Sequence[str]) -> int:
+        """Run salloc to its end and return the allocation that it got."""
+        environment = dict(os.environ)
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        saved = os.dup(2)
+        os.dup2(writer, 2)  # salloc speaks to its standard error; ours comes back at once
+        try:
+            salloc = Child.start(argv[0], argv, environment, "/")
+        except OSError as error:
+            raise OperationFailed(f"{argv[0]} cannot be started: {error}") from error
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(writer)
+        said, deadline = "", time.monotonic() + SERVICE_SECONDS
+        try:
+            while (status := salloc.wait(0.2)) is None:
+                said += _read(reader)
+                if salloc.ended_by_user:
+                    raise InterruptedStepError
+                if time.monotonic() > deadline:
+                    raise GivenUpError(f"No node came within {SERVICE_SECONDS / 60:.0f} minutes.")
+                if int(time.monotonic() * 5) % 25 == 0 and self.job.glance()[0] != "RUNNING":
+                    raise GivenUpError("The job is over.")
+            said += _read(reader)
+        finally:
+            os.close(reader)
+            if salloc.process.poll() is None:
+                salloc.process.terminate()
+                salloc.process.wait()
+                if (pending := granted(said)) is not None:
+                    self.job.cancel(pending)
+        helper = granted(said)
+        if status != 0 or helper is None:
+            raise OperationFailed(f"salloc got no nodes and said: {said.strip()}")
+        return helper
+
+    def _running_job(self) -> JobDetail:
+        detail = self.job.read()
+        if detail is None or not detail.info.nodes:
+            raise GivenUpError("The job is over.")
+        return detail
+
+    def _renew(self, detail: JobDetail) -> None:
+        """Give srun the job as it is now: what sbatch wrote into the environment at its start is stale."""
+        environment = dict(self.launch.environment)
+        nodes = detail.info.nodes
+        for name in ("SLURM_JOB_NODELIST", "SLURM_NODELIST"):
+            environment[name] = nodes
+        for name in ("SLURM_JOB_NUM_NODES", "SLURM_NNODES"):
+            environment[name] = str(self.want)
+        cpus = environment.get("SLURM_JOB_CPUS_PER_NODE", "")
+        if cpus and "," not in cpus:
+            environment["SLURM_JOB_CPUS_PER_NODE"] = f"{_COMPRESSED.sub('', cpus)}(x{detail.info.node_count})"
+        environment.pop("SLURM_TASKS_PER_NODE", None)
+        self.launch = replace(
+            self.launch, environment=environment, argv=srunargs.without_pins(self.launch.argv)
+        )
+
+    # Small things -------------------------------------------------------------------------------------
+
+    def _tell(self, phase: Phase, **about: object) -> Request:
+        assert self.step is not None
+        request = Request(
+            secrets.token_hex(4),
+            self.step.step,
+            phase,
+            attempt=self.attempt,
+            want=self.want,
+            most=self.options.most if self.options.most > 1 else 0,
+            **about,  # type: ignore[arg-type]
+        )
+        self.job.tell(request.record())
+        return request
+
+    def _forget(self) -> None:
+        if self.step is None:
+            return
+        try:
+            self.job.forget(self.step.step)
+        except OperationFailed as error:
+            self.say("Error", f"The job's record could not be cleaned up: {error}")
+
+    def _pause(self, seconds: float) -> None:
+        got = child.take_signal(seconds)
+        if got in child.ENDING:
+            raise InterruptedStepError
+
+
+def _described(ended: Ended) -> str:
+    if ended.cause is Cause.HANG:
+        return "No sign of progress within the limit: the step was ended."
+    if ended.cause is Cause.LOST:
+        where = f" on {fold(ended.lost)}" if ended.lost else ""
+        return f"Processes of the step are lost{where}: the step was ended."
+    how = (
+        f"was killed by signal {-ended.status}" if ended.status < 0 else f"exited with status {ended.status}"
+    )
+    return f"Step failed: srun {how}"
+
+
+def _code(status: int) -> int:
+    return status if status >= 0 else 128 - status
+
+
+def _read(reader: int) -> str:
+    try:
+        return os.read(reader, 65536).decode("utf-8", "replace")
+    except BlockingIOError:
+        return ""
+
+
+def _stdin_offset() -> int | None:
+    """Return where standard input stands when it is a file that can be read again."""
+    try:
+        return os.lseek(0, 0, os.SEEK_CUR) if stat.S_ISREG(os.fstat(0).st_mode) else None
+    except OSError:
+        return None
+
+
+def _rewind_stdin(offset: int | None) -> bool:
+    """Make standard input readable from its start again; False where what was read is gone."""
+    try:
+        if offset is not None:
+            os.lseek(0, offset, os.SEEK_SET)
+            return True
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return True
+    return not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))

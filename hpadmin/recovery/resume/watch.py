@@ -1,0 +1,220 @@
+"""One attempt of a step: run srun, and see for ourselves whether the step still lives (`liveness`)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hpadmin.errors import OperationFailed
+from hpadmin.recovery.resume import liveness
+from hpadmin.recovery.resume.child import Child
+from hpadmin.recovery.resume.heartbeat import Heartbeat
+from hpadmin.recovery.resume.messages import Cause
+from hpadmin.recovery.resume.ownjob import OwnJob
+
+TICK_SECONDS = 0.5
+LOOK_EVERY_SECONDS = 4.0
+"""Between two sstat of a running step; longer for wide steps, see `Attempt._next_look`."""
+SILENT_SECONDS = 3.0
+"""A node that sstat has waited for so long is suspected; ordinarily it answers within 0.1 s."""
+CLEARED_SECONDS = 30.0
+"""The next look after the agent has found nothing wrong with nodes that did not answer."""
+SETTLE_SECONDS = 2.0
+"""A closed connection is looked into when srun still runs so long afterwards: mostly it just ends."""
+KILL_SECONDS = 15.0
+"""srun gets so long to end after its step was cancelled, before it is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How srun is started."""
+
+    program: str
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The step that srun created."""
+
+    job_id: int
+    step: int
+    node_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an attempt ended."""
+
+    status: int
+    """srun's exit code, or minus the signal that killed it."""
+    cause: Cause
+    seconds: float
+    step: Step | None
+    """None where srun never got as far as creating one."""
+    ended_by_user: bool
+    lost: tuple[str, ...] = ()
+
+
+@dataclass
+class Attempt:
+    """One srun under watch.
+
+    `started` is told the step once it exists; `suspected` asks somebody who knows whether nodes that do not
+    answer are dead; `check_killed` names the nodes whose slurmstepd was killed.
+    """
+
+    job: OwnJob
+    launch: Launch
+    heartbeat: Heartbeat | None
+    started: Callable[[Step], None]
+    suspected: Callable[[Step, Cause, tuple[str, ...], Child], bool]
+    check_killed: Callable[[Step], tuple[str, ...]]
+    step: Step | None = None
+    _peers: frozenset[str] = frozenset()
+    _missing_since: float | None = None
+    _look: subprocess.Popen[str] | None = field(default=None, repr=False)
+    _look_started: float = 0.0
+    _next: float = 0.0
+
+    def run(self) -> Ended:
+        """Run srun to its end, or until its step is found dead."""
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        environment = {
+            **self.launch.environment,
+            "HPADMIN_AUTO_RESUME_PARENT": str(os.getpid()),
+            "HPADMIN_AUTO_RESUME_PIPE": str(writer),
+        }
+        begun = time.monotonic()
+        child = Child.start(self.launch.program, self.launch.argv, environment, self.launch.folder, [writer])
+        os.close(writer)
+        cause, lost = Cause.EXIT, tuple[str, ...]()
+        try:
+            while (status := child.wait(TICK_SECONDS)) is None:
+                if self.step is None:
+                    self.step = _announced(reader)
+                    if self.step is not None:
+                        self.started(self.step)
+                        begun = time.monotonic()
+                        self._next = begun + LOOK_EVERY_SECONDS
+                    continue
+                if child.ended_by_user:
+                    continue
+                found = self._lost(child, self.step)
+                if found is not None:
+                    cause, lost = Cause.LOST, found
+                elif self._hangs(self.step, begun):
+                    cause = Cause.HANG
+                else:
+                    continue
+                status = self._end(child, self.step)
+                break
+            if self.step is None:
+                self.step = _announced(reader)
+                if self.step is not None:
+                    self.started(self.step)
+        finally:
+            os.close(reader)
+            self._drop_look()
+        return Ended(status, cause, time.monotonic() - begun, self.step, child.ended_by_user, lost)
+
+    def _lost(self, child: Child, step: Step) -> tuple[str, ...] | None:
+        """Return None while nothing is wrong, else the nodes that are lost (empty: it is not known which)."""
+        now = time.monotonic()
+        peers = liveness.connections(child.pid)
+        if len(peers) > len(self._peers) and self._missing_since is None:
+            self._peers = peers
+        if self._peers - peers:
+            if self._missing_since is None:
+                self._missing_since = now
+            elif now - self._missing_since > SETTLE_SECONDS:
+                self._peers, self._missing_since = peers, None
+                # The agent knows at once whether a slurmd is gone; nodes that answer can be asked themselves.
+                if self.suspected(step, Cause.CUT, (), child):
+                    return ()
+                killed = self.check_killed(step)
+                if killed:
+                    return killed
+        return self._look_around(child, step, now)
+
+    def _look_around(self, child: Child, step: Step, now: float) -> tuple[str, ...] | None:
+        if self._look is None:
+            if now < self._next:
+                return None
+            self._look = subprocess.Popen(
+                ["sstat", "-j", f"{step.job_id}.{step.step}", "--pidformat", "-P", "-n"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+            )
+            self._look_started = now
+            return None
+        took = now - self._look_started
+        if self._look.poll() is None:
+            if took < SILENT_SECONDS:
+                return None
+            self._drop_look()
+            view = liveness.StepView(frozenset(), frozenset(), True)
+        else:
+            out, err = self._look.communicate()
+            self._look = None
+            view = liveness.read_sstat(out, err, f"{step.job_id}.{step.step}")
+        self._next = now + max(LOOK_EVERY_SECONDS, step.node_count / 100)
+        silent = tuple(sorted(view.silent))
+        if took >= SILENT_SECONDS or silent:
+            if self.suspected(step, Cause.SILENT, silent, child):
+                return silent
+            self._next = time.monotonic() + CLEARED_SECONDS
+        return None
+
+    def _drop_look(self) -> None:
+        if self._look is not None:
+            self._look.kill()
+            self._look.communicate()
+            self._look = None
+
+    def _hangs(self, step: Step, begun: float) -> bool:
+        if self.heartbeat is None:
+            return False
+        last = self.heartbeat.last(step.job_id)
+        # A sign from before this attempt says nothing about it: the limit runs from its start.
+        quiet = (
+            time.monotonic() - begun if last is None else min(time.time() - last, time.monotonic() - begun)
+        )
+        return quiet > self.heartbeat.seconds
+
+    def _end(self, child: Child, step: Step) -> int:
+        """End a dead step: cancel it through Slurm, then srun, by force if it does not go."""
+        try:
+            self.job.end_step(step.step)
+        except OperationFailed as error:
+            sys.stderr.write(f"srun: {error}\n")
+        deadline = time.monotonic() + KILL_SECONDS
+        while time.monotonic() < deadline:
+            status = child.wait(TICK_SECONDS)
+            if status is not None:
+                return status
+        child.send(signal.SIGKILL)
+        return child.process.wait()
+
+
+def _announced(reader: int) -> Step | None:
+    """Read what the SPANK plugin wrote into the pipe: job, step and node count; None when it did not yet."""
+    try:
+        line = os.read(reader, 200).decode("ascii", "replace").split("\n")[0]
+    except BlockingIOError:
+        return None
+    words = line.split()
+    if len(words) != 3 or not all(word.isdigit() for word in words):
+        return None
+    return Step(int(words[0]), int(words[1]), int(words[2]))
