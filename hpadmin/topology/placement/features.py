@@ -27,6 +27,15 @@ def matches(expression: str, features: frozenset[str]) -> bool:
     return value
 
 
+def names_in(expression: str) -> frozenset[str]:
+    """The feature names that `expression` uses. Raises InvalidInput when it cannot be read.
+
+    >>> sorted(names_in("gpu&(fast|big)"))
+    ['big', 'fast', 'gpu']
+    """
+    return frozenset(word for word in _tokens(expression) if word not in tuple("&|,()"))
+
+
 def _tokens(expression: str) -> list[str]:
     tokens = []
     position = 0

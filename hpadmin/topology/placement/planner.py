@@ -16,11 +16,10 @@ from functools import cached_property
 
 from hpadmin.errors import InvalidInput, Problem
 from hpadmin.topology.graph import BlockTopology, Topology, TreeTopology
-from hpadmin.topology.names import natural
 from hpadmin.topology.placement import block, flat, tree
 from hpadmin.topology.placement.bits import first, mask_of, members, outside
 from hpadmin.topology.placement.demand import Answer, Code, Demand, Pool
-from hpadmin.topology.placement.features import matches
+from hpadmin.topology.placement.features import matches, names_in
 from hpadmin.topology.placement.layouts import block_layout, tree_layout
 from hpadmin.topology.placement.retry import choose_nodes
 from hpadmin.topology.placement.state import (
@@ -86,7 +85,27 @@ class Planner:
         self, request: Request, partition: PartitionView | None, eligible: int
     ) -> Placement | None:
         """What decides before any topology is asked (``select_nodes``, node_scheduler.c)."""
-        if partition is not None and request.nodes > len(partition.nodes):
+        release = self.snapshot.release
+        segment = request.segment
+        if release >= ONE_NODE_SHORTCUT and 0 < segment < request.nodes and request.nodes % segment:
+            return Placement(
+                "rejected",
+                slurm_says=f"--segment={segment} does not fit the job size ({request.nodes}): "
+                "node count must be evenly divisible by segment size",
+                why=f"{request.nodes} nodes are no multiple of the segment of {segment}",
+            )
+        if set(request.nodelist) & set(request.exclude):
+            return Placement(
+                "rejected",
+                slurm_says="Invalid node name specified",
+                why="a node is both in the node list and excluded",
+            )
+        if request.constraint and names_in(request.constraint) - self._features:
+            unknown = ", ".join(sorted(names_in(request.constraint) - self._features))
+            return Placement(
+                "rejected", slurm_says="Invalid feature specification", why=f"no node has feature {unknown}"
+            )
+        if partition is not None and request.nodes > len(partition.nodes) and release >= ONE_NODE_SHORTCUT:
             return Placement(
                 "pending",
                 slurm_says="PartitionConfig",
@@ -149,9 +168,10 @@ class Planner:
                 whole=request.whole or partition.whole,
                 exclusive_topo=request.exclusive_topo or partition.exclusive_topo,
             )
-        if len(request.nodelist) > request.nodes:
-            named = sorted(set(request.nodelist), key=natural)
-            request = replace(request, nodelist=tuple(named[: request.nodes]))
+        if len(set(request.nodelist)) > request.nodes:
+            # A longer list than the job has nodes means: only these (job_mgr.c, _job_create).
+            others = set(self.index) - set(request.nodelist)
+            request = replace(request, nodelist=(), exclude=tuple({*request.exclude, *others}))
         return request
 
     def _eligible(self, request: Request, partition: PartitionView | None) -> int:
@@ -233,9 +253,7 @@ class Planner:
             request.spread_segments,
             request.consolidate_segments,
         )
-        pool = Pool(
-            available, self._weights(request, available, now), self._cpus(now), len(self.snapshot.nodes)
-        )
+        pool = Pool(available, self._weights(request, available), self._cpus(now), len(self.snapshot.nodes))
         release = self.snapshot.release
         if release >= ONE_NODE_SHORTCUT and request.nodes == 1:
             return _one_node(demand, pool)
@@ -270,16 +288,15 @@ class Planner:
                 self._layouts[name] = None
         return self._layouts[name]
 
-    def _weights(self, request: Request, available: int, now: bool) -> Sequence[tuple[int, int]]:
-        gpus = any(kind.split(":")[0] == "gpu" for kind in request.gres)
-        if not gpus:
+    def _weights(self, request: Request, available: int) -> Sequence[tuple[int, int]]:
+        if not (request.whole and _wants_gpus(request)):
             return self._weight_masks
-        # Among nodes of one weight those with more free GPUs near their cores come first (job_test.c).
+        # Among nodes of one weight those with more GPUs come first; a job that shares its nodes is content with
+        # what it asks for (near_gpu_cnt in job_test.c, capped in gres_select_filter.c).
         found: dict[int, int] = {}
         for position in members(available):
             node = self.snapshot.nodes[position]
-            free = node.gres.get("gpu", 0) - (node.gres_used.get("gpu", 0) if now else 0)
-            key = (node.weight << 8) + 255 - min(free, 255)
+            key = (node.weight << 8) + 255 - min(node.gres.get("gpu", 0), 255)
             found[key] = found.get(key, 0) | 1 << position
         return sorted(found.items())
 
@@ -288,7 +305,7 @@ class Planner:
 
     def _resources(self, request: Request, now: bool) -> Sequence[int]:
         cpus = self._cpus(now)
-        if not any(kind.split(":")[0] == "gpu" for kind in request.gres):
+        if not _wants_gpus(request):
             return cpus
         gpus = [
             node.gres.get("gpu", 0) - (node.gres_used.get("gpu", 0) if now else 0)
@@ -344,6 +361,10 @@ class Planner:
         return {features: mask_of(positions) for features, positions in found.items()}
 
     @cached_property
+    def _features(self) -> frozenset[str]:
+        return frozenset().union(*self._feature_masks)
+
+    @cached_property
     def _weight_masks(self) -> list[tuple[int, int]]:
         found: dict[int, list[int]] = {}
         for position, node in enumerate(self.snapshot.nodes):
@@ -379,3 +400,7 @@ def _kind(topology: Topology) -> str:
 
 def _refusal(answer: Answer) -> str:
     return answer.code.value if answer.code is Code.TOPOLOGY else NODE_CONFIG
+
+
+def _wants_gpus(request: Request) -> bool:
+    return any(kind.split(":")[0] == "gpu" for kind in request.gres)

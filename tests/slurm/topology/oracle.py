@@ -135,15 +135,14 @@ def submit(step: dict[str, Any]) -> dict[str, Any]:
 
 
 def set_state(step: dict[str, Any]) -> None:
-    """Drain or resume nodes. Only idle nodes are drained: a job on a node that has not booted would be lost."""
+    """Drain idle nodes or resume drained ones, and note which they were.
+
+    A job on a node that has not booted would be lost when it is drained, so busy nodes are left alone.
+    """
     action = "drain" if step["op"] == "drain" else "resume"
-    if action == "drain":
-        states = command(
-            "sinfo", "-h", "-N", "-p", "all", "-n", ",".join(step["nodes"]), "-o", "%N %t"
-        ).stdout
-        step["nodes"] = [
-            line.split()[0] for line in states.splitlines() if line.split()[1].startswith("idle")
-        ]
+    wanted = "idle" if action == "drain" else "drain"
+    states = command("sinfo", "-h", "-N", "-p", "all", "-n", ",".join(step["nodes"]), "-o", "%N %t").stdout
+    step["nodes"] = [line.split()[0] for line in states.splitlines() if line.split()[1].startswith(wanted)]
     if step["nodes"]:
         reason = ["Reason=oracle"] if action == "drain" else []
         done = command(

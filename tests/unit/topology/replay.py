@@ -49,8 +49,9 @@ class Tally:
         self.can_run += 1
         if theirs != "starts":
             self.says_of += 1
-            self.says += str(slurm["says"]).startswith(ours.slurm_says)
-            if not str(slurm["says"]).startswith(ours.slurm_says):
+            same = str(slurm["says"]).removeprefix("salloc: fatal: ").startswith(ours.slurm_says)
+            self.says += same
+            if not same:
                 self.disagreements.append(f"{label}: slurm says {slurm['says']}, ours {ours.slurm_says}")
             return
         self.started += 1

@@ -1,0 +1,170 @@
+"""A snapshot of a running Slurm, read through its commands in their text forms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from hpadmin.slurm.command import Runner
+from hpadmin.slurm.hostlist import expand
+from hpadmin.slurm.states import NodeBase, NodeFlag, NodeState
+from hpadmin.slurm.text import parse_configuration, parse_nodes
+from hpadmin.topology.graph import (
+    Block,
+    BlockTopology,
+    FlatTopology,
+    NamedTopology,
+    Switch,
+    TopologySet,
+    TreeTopology,
+)
+from hpadmin.topology.offline import ReadFile, from_configuration, parse_gres
+from hpadmin.topology.placement.state import JobView, NodeView, PartitionView, Snapshot
+from hpadmin.topology.release import Release
+
+ReadFrom = Callable[[str], ReadFile]
+"""Makes a `ReadFile` of a folder."""
+
+_NODE_START = re.compile(r"\n(?=NodeName=)")
+_WHOLE = ("NO", "USER", "MCS")
+"""What squeue's ``%h`` shows for jobs that share their nodes with no stranger."""
+
+
+def from_running(
+    runner: Runner, read_from: ReadFrom, *, release: Release | None = None, timeout: float = 30.0
+) -> Snapshot:
+    """Read nodes, jobs, partitions and topology. Raises OperationFailed when Slurm does not answer.
+
+    The topology is read from the folder of the running slurm.conf where that can be read; elsewhere (a login
+    node without configuration) it is what ``scontrol show topology`` tells, which knows one topology only.
+    """
+
+    def ask(*argv: str) -> str:
+        return runner.run(argv, timeout=timeout).check().stdout
+
+    configuration = parse_configuration(ask("scontrol", "show", "config"))
+    release = release or Release.parse(configuration.get("SLURM_VERSION", ""))
+    nodes = _nodes(ask("scontrol", "-d", "-o", "show", "nodes"))
+    partitions = _partitions(ask("scontrol", "-a", "-o", "show", "partitions"))
+    jobs = _jobs(ask("squeue", "-a", "-h", "-t", "R,CF,CG,S", "-o", "%i|%u|%P|%h|%N"))
+    folder = configuration.get("SLURM_CONF", "").rpartition("/")[0]
+    read = read_from(folder)
+    if folder and read("slurm.conf") is not None:
+        topologies = from_configuration(read, release).topologies
+    else:
+        plugin = configuration.get("TopologyPlugin", "")
+        topologies = parse_topology(
+            ask("scontrol", "show", "topology") if plugin.endswith(("block", "tree")) else "",
+            configuration.get("TopologyParam", ""),
+            nodes,
+        )
+    return Snapshot(nodes, topologies, release, partitions, jobs)
+
+
+def _nodes(text: str) -> tuple[NodeView, ...]:
+    facts = {node.name: node for node in parse_nodes(text)}
+    found = []
+    for record in _NODE_START.split(text):
+        name = re.match(r"NodeName=(\S+)", record)
+        if name is None or name[1] not in facts or facts[name[1]].state.base is NodeBase.FUTURE:
+            continue
+        node = facts[name[1]]
+        weight = re.search(r" Weight=(\d+)", record)
+        found.append(
+            NodeView(
+                node.name,
+                state=str(node.state),
+                usable=_usable(node.state),
+                cpus=node.cpus,
+                cpus_used=node.cpus_allocated,
+                weight=int(weight[1]) if weight else 1,
+                features=frozenset(node.features),
+                gres=parse_gres(node.gres),
+                gres_used=parse_gres(node.gres_used),
+                reason=node.reason,
+            )
+        )
+    return tuple(found)
+
+
+def _usable(state: NodeState) -> bool:
+    """Whether jobs may be put there: up, or down for saving power and sure to be started for a job."""
+    if state.schedulable:
+        return True
+    powered = {NodeFlag.POWERED_DOWN, NodeFlag.POWERING_UP}
+    return (
+        bool(state.flags & powered)
+        and state.base in (NodeBase.IDLE, NodeBase.MIXED, NodeBase.ALLOCATED)
+        and not state.kept_out
+        and not state.rebooting
+    )
+
+
+def _partitions(text: str) -> tuple[PartitionView, ...]:
+    found = []
+    for line in text.splitlines():
+        fields = dict(re.findall(r"(\w+)=(\S*)", line))
+        if "PartitionName" not in fields:
+            continue
+        nodes = fields.get("Nodes", "")
+        found.append(
+            PartitionView(
+                fields["PartitionName"],
+                frozenset(expand(nodes)) if nodes not in ("", "(null)") else frozenset(),
+                default=fields.get("Default") == "YES",
+                whole=fields.get("OverSubscribe", "").startswith("EXCLUSIVE"),
+                exclusive_topo=fields.get("ExclusiveTopo") == "YES" or fields.get("Exclusive") == "TOPO",
+            )
+        )
+    return tuple(found)
+
+
+def _jobs(text: str) -> tuple[JobView, ...]:
+    found = []
+    for line in text.splitlines():
+        job, user, partition, sharing, nodes = line.split("|", 4)
+        if nodes and nodes != "(null)":
+            found.append(
+                JobView(
+                    job,
+                    frozenset(expand(nodes)),
+                    user=user,
+                    whole=sharing in _WHOLE,
+                    exclusive_topo=sharing == "TOPO",
+                    partition=partition,
+                )
+            )
+    return tuple(found)
+
+
+def parse_topology(text: str, param: str, nodes: tuple[NodeView, ...]) -> TopologySet:
+    """Parse ``scontrol show topology`` of topology/block or topology/tree; anything else is flat.
+
+    Aggregated blocks are left out: they follow from the sizes. `param` is TopologyParam, unused by both.
+    """
+    blocks: list[Block] = []
+    sizes: set[int] = set()
+    switches: list[Switch] = []
+    for line in text.splitlines():
+        fields = dict(re.findall(r"(\w+)=(\S*)", line))
+        if "BlockSize" in fields:
+            sizes.add(int(fields["BlockSize"]))
+        if "BlockName" in fields:
+            members = fields.get("Nodes", "")
+            blocks.append(Block(fields["BlockName"], tuple(expand(members)) if members else ()))
+        elif "SwitchName" in fields:
+            below = fields.get("Switches", "")
+            switches.append(
+                Switch(
+                    fields["SwitchName"],
+                    () if below else tuple(expand(fields.get("Nodes", ""))),
+                    tuple(expand(below)) if below else (),
+                )
+            )
+    if blocks:
+        return TopologySet(
+            (NamedTopology("default", BlockTopology(tuple(blocks), tuple(sorted(sizes))), True),)
+        )
+    if switches:
+        return TopologySet((NamedTopology("default", TreeTopology(tuple(switches)), True),))
+    return TopologySet((NamedTopology("default", FlatTopology(tuple(node.name for node in nodes)), True),))

@@ -1,0 +1,174 @@
+"""A snapshot for planning without a running Slurm: from configuration files, or from a topology alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePosixPath
+
+from hpadmin.errors import InvalidInput, Problem
+from hpadmin.slurmconf.view import View, view
+from hpadmin.topology.graph import BlockTopology, FlatTopology, NamedTopology, TopologySet, TreeTopology
+from hpadmin.topology.names import table_order
+from hpadmin.topology.placement.state import JobView, NodeView, PartitionView, Snapshot
+from hpadmin.topology.read import read_conf, read_text, read_yaml
+from hpadmin.topology.release import Release
+
+ReadFile = Callable[[str], "bytes | None"]
+"""Gives a file of the configuration folder by its name; None when there is no such file."""
+
+_DOWN = ("down", "drain", "fail", "future")
+
+
+def from_configuration(read: ReadFile, release: Release) -> Snapshot:
+    """The cluster that slurm.conf and its topology file describe, all nodes idle.
+
+    A topology.yaml hides topology.conf and TopologyPlugin, as in Slurm. Raises InvalidInput when there is no
+    slurm.conf or the topology is one that Slurm refuses.
+    """
+    if read("slurm.conf") is None:
+        raise InvalidInput("there is no slurm.conf in the configuration folder")
+    seen = view("slurm.conf", read)
+    nodes = [_node(name, node.get) for name, node in seen.nodes.items()]
+    real = [node for node in nodes if node.state.lower() != "future"]
+    topologies = _topologies(read, seen, release, [node.name for node in nodes])
+    as_written = not release.reads_yaml and isinstance(topologies.default.topology, BlockTopology)
+    order = {name: rank for rank, name in enumerate(table_order(seen.nodes, as_written=as_written))}
+    return Snapshot(
+        tuple(sorted(real, key=lambda node: order[node.name])),
+        topologies,
+        release,
+        tuple(_partition(seen, name, {node.name for node in real}) for name in seen.partitions),
+    )
+
+
+def from_topology_text(text: str, name: str, release: Release) -> Snapshot:
+    """A cluster of exactly the nodes of a topology file, all alike and idle, without partitions."""
+    topologies = read_text(text, name, release)
+    names: dict[str, None] = {}
+    for named in topologies:
+        names.update(dict.fromkeys(named.topology.nodes))
+    as_written = not release.reads_yaml and isinstance(topologies.default.topology, BlockTopology)
+    order = table_order(names, as_written=as_written)
+    return Snapshot(tuple(NodeView(node) for node in order), topologies, release)
+
+
+def with_busy(snapshot: Snapshot, busy: Iterable[str]) -> Snapshot:
+    """The same cluster with some nodes in use. Raises InvalidInput for names that are no nodes."""
+    names = frozenset(busy)
+    unknown = sorted(names - set(snapshot.names))
+    if unknown:
+        raise InvalidInput(
+            "--busy names nodes that do not exist",
+            [Problem("--busy", f"{name} is no node of this cluster") for name in unknown],
+        )
+    if not names:
+        return snapshot
+    job = JobView("busy", names)
+    return Snapshot(
+        snapshot.nodes, snapshot.topologies, snapshot.release, snapshot.partitions, (*snapshot.jobs, job)
+    )
+
+
+def folder_reader(files: Mapping[str, bytes]) -> ReadFile:
+    """A `ReadFile` over files in memory, by their path relative to the folder."""
+
+    def read(name: str) -> bytes | None:
+        return files.get(str(PurePosixPath(name)))
+
+    return read
+
+
+def _topologies(read: ReadFile, seen: View, release: Release, known: list[str]) -> TopologySet:
+    of_partition = {
+        name: record.get("topology") for name, record in seen.partitions.items() if record.get("topology")
+    }
+    text = read("topology.yaml") if release.reads_yaml else None
+    if text is not None:
+        found = read_yaml(text.decode("utf-8", "replace"), "topology.yaml", release, known)
+        missing = sorted(set(of_partition.values()) - {named.name for named in found})
+        if missing:
+            raise InvalidInput(
+                "partitions name topologies that do not exist",
+                [Problem("slurm.conf", f"Topology={name} is not in topology.yaml") for name in missing],
+            )
+        return TopologySet(found.topologies, of_partition)
+    plugin = seen.value("TopologyPlugin").lower().removeprefix("topology/")
+    if plugin in ("", "default", "flat", "none"):
+        return TopologySet((NamedTopology("default", FlatTopology(tuple(known)), True),))
+    text = read("topology.conf")
+    if text is None:
+        raise InvalidInput(
+            f"TopologyPlugin=topology/{plugin} without a topology.conf",
+            hint="Slurm waits a minute for the file and then dies; write it, or set TopologyPlugin to "
+            + release.flat_plugin,
+        )
+    found = read_conf(text.decode("utf-8", "replace"), "topology.conf", release, known)
+    expected = {"block": BlockTopology, "tree": TreeTopology}.get(plugin)
+    if expected is not None and not isinstance(found.default.topology, expected):
+        raise InvalidInput(f"topology.conf does not hold what TopologyPlugin=topology/{plugin} reads")
+    return found
+
+
+def _node(name: str, get: Callable[..., str]) -> NodeView:
+    state = get("state", "UNKNOWN")
+    sockets = (
+        _number(get("sockets"), 1) * _number(get("corespersocket"), 1) * _number(get("threadspercore"), 1)
+    )
+    return NodeView(
+        name,
+        state="IDLE" if state.upper() in ("UNKNOWN", "CLOUD", "IDLE") else state.upper(),
+        usable=not state.lower().startswith(_DOWN),
+        cpus=_number(get("cpus"), sockets),
+        weight=_number(get("weight"), 1),
+        features=frozenset(part.strip() for part in get("feature").split(",") if part.strip()),
+        gres=parse_gres(get("gres")),
+    )
+
+
+def _partition(seen: View, name: str, real: set[str]) -> PartitionView:
+    record = seen.partitions[name]
+    exclusive = record.get("exclusive").lower()
+    return PartitionView(
+        name,
+        frozenset(seen.partition_nodes(name).names & real),
+        default=record.get("default").lower() == "yes",
+        whole=record.get("oversubscribe").lower().startswith("exclusive"),
+        exclusive_topo=record.get("exclusivetopo").lower() == "yes" or exclusive == "topo",
+    )
+
+
+def parse_gres(text: str) -> dict[str, int]:
+    """``gpu:h100:8,neuron:16`` as counts by name and by name and type; counts may end in K or M.
+
+    >>> parse_gres("gpu:h100:8(S:0-1)")
+    {'gpu': 8, 'gpu:h100': 8}
+    """
+    found: dict[str, int] = {}
+    depth = 0
+    plain = []
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if not depth and character != ")":
+            plain.append(character)
+    for part in "".join(plain).split(","):
+        fields = part.strip().split(":")
+        if not fields[0] or fields[0] in ("null", "N/A"):
+            continue
+        count = 1
+        if len(fields) > 1 and fields[-1][:1].isdigit():
+            count = _suffixed(fields.pop())
+        found[fields[0]] = found.get(fields[0], 0) + count
+        if len(fields) > 1:
+            key = ":".join(fields[:2])
+            found[key] = found.get(key, 0) + count
+    return found
+
+
+def _suffixed(text: str) -> int:
+    factor = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}.get(text[-1:].lower(), 1)
+    digits = text[:-1] if factor > 1 else text
+    return int(digits) * factor if digits.isdigit() else 0
+
+
+def _number(text: str, default: int) -> int:
+    return int(text) if text.isdigit() else default
