@@ -69,8 +69,8 @@ def find_situation(machine: Machine, clock: Clock, bundle_dir: Path, resource_co
                 raise OperationFailed(f"stage facts failed: {error}", hint=error.hint) from error
             log.warning("%s; looking again in %.1f s", error, pause)
             clock.sleep(pause)
-    path = bundle.request_file(bundle_dir, resource_config)
-    cluster = request.build(request.read(request.read_source(path)), inventory, wanted.node_names)
+    asked, source = bundle.read_request(bundle_dir, resource_config)
+    cluster = request.build(asked, inventory, wanted.node_names)
     node, role, group = locate(cluster, me)
     return Situation(
         node=node,
@@ -80,7 +80,7 @@ def find_situation(machine: Machine, clock: Clock, bundle_dir: Path, resource_co
         settings=wanted,
         secrets=secrets.source(wanted.secrets),
         bundle=bundle_dir,
-        request=path,
+        request=source,
         inventory=resource_config,
         conf_dir="/opt/slurm/etc" if machine.is_directory("/opt/slurm/etc") else "/etc/slurm",
     )

@@ -1,36 +1,65 @@
 """The bundle: the folder that the administrator gives every node, and what is found in it.
 
 It holds the request (`request.json` or `.yaml`), or for the older form `provisioning_parameters.json`, and may
-hold `lifecycle.yaml` and `shared_users.txt`.
+hold `lifecycle.yaml`, `shared_users.txt` and `ssh_keys/`.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+from hpadmin import request
 from hpadmin.errors import InvalidInput
+from hpadmin.request import Request, Source, read_source
 
 REQUESTS = ("request.json", "request.yaml", "request.yml")
 LEGACY = "provisioning_parameters.json"
 
+_UNKNOWN_ROLE = "arn:aws:iam::000000000000:role/unknown"
+"""The API demands an ExecutionRole of every group and nothing here looks at it."""
 
-def request_file(bundle: Path, inventory: Path) -> Path:
-    """Return the file that says what the cluster's groups are for.
 
-    The older form may also lie beside `resource_config.json`, where HyperPod puts it. Raises InvalidInput when
-    there is none, or when both forms are there and contradict by their mere presence.
+def read_request(bundle: Path, resource_config: Path) -> tuple[Request, Source]:
+    """Return what the cluster shall be, and the text that says so.
+
+    The older form may also lie beside `resource_config.json`, where HyperPod puts it; without a request, the
+    groups are then those of `resource_config.json`. Raises InvalidInput when nothing says what the node is for, or
+    when it is wrong.
     """
     requests = [bundle / name for name in REQUESTS if (bundle / name).is_file()]
-    legacy = [folder / LEGACY for folder in (bundle, inventory.parent) if (folder / LEGACY).is_file()]
+    legacy = [folder / LEGACY for folder in (bundle, resource_config.parent) if (folder / LEGACY).is_file()]
     if len(requests) > 1:
         raise InvalidInput(
             f"the bundle has more than one request: {', '.join(path.name for path in requests)}"
         )
+    form = read_source(legacy[0]) if legacy else None
     if requests:
-        return requests[0]
-    if legacy:
-        return legacy[0]
-    raise InvalidInput(
-        f"nothing in {bundle} says what this node is for",
-        hint=f"put the cluster's request there as {REQUESTS[0]}, or {LEGACY}",
-    )
+        source = read_source(requests[0])
+    elif form:
+        source = Source(legacy_body(read_source(resource_config).text), f"{resource_config} and {LEGACY}")
+    else:
+        raise InvalidInput(
+            f"nothing in {bundle} says what this node is for",
+            hint=f"put the cluster's request there as {REQUESTS[0]}, or {LEGACY}",
+        )
+    return request.read(source, legacy_source=form), source
+
+
+def legacy_body(resource_config: str) -> str:
+    """Return a request of the groups that a valid `resource_config.json` lists, as many as there are of each.
+
+    The older form says what groups are for, not what they are: that stood in a request which nodes never see.
+    """
+    data = json.loads(resource_config)
+    groups: list[dict[str, Any]] = [
+        {
+            "InstanceGroupName": group["Name"],
+            "InstanceType": group["InstanceType"],
+            "InstanceCount": len(group["Instances"]),
+            "ExecutionRole": _UNKNOWN_ROLE,
+        }
+        for group in data["InstanceGroups"]
+    ]
+    return json.dumps({"ClusterName": data["ClusterConfig"]["ClusterName"], "InstanceGroups": groups})

@@ -62,6 +62,9 @@ class Record:
     node: str
     role: str
     status: str
+    """``running``, ``done`` or ``failed``."""
+    stage: str = ""
+    """The stage that runs now, or that failed."""
     stages: tuple[Outcome, ...] = field(default=())
     message: str = ""
 
@@ -90,10 +93,10 @@ def run(machine: Machine, situation: Situation, stages: Sequence[Stage], clock: 
     Raises StageFailed on the first stage that cannot be completed; the record on disk then says so too.
     """
     outcomes = [Outcome(stage.name, "pending") for stage in stages]
-    record = Record(situation.name, situation.role.value, "running", tuple(outcomes))
+    record = Record(situation.name, situation.role.value, "running", stages=tuple(outcomes))
     for index, stage in enumerate(stages):
         outcomes[index] = replace(outcomes[index], status="running")
-        record = replace(record, stages=tuple(outcomes))
+        record = replace(record, stage=stage.name, stages=tuple(outcomes))
         _write(record, machine)
         outcomes[index] = _stage(machine, situation, stage, clock)
         record = replace(record, stages=tuple(outcomes))
@@ -101,7 +104,7 @@ def run(machine: Machine, situation: Situation, stages: Sequence[Stage], clock: 
             record = replace(record, status="failed", message=f"{stage.name}: {outcomes[index].message}")
             _write(record, machine)
             raise StageFailed(f"stage {stage.name} failed: {outcomes[index].message}")
-    record = replace(record, status="done")
+    record = replace(record, status="done", stage="")
     _write(record, machine)
     return record
 

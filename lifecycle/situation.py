@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hpadmin.errors import InvalidInput
 from hpadmin.model import Cluster, Group, Instance, Node, NodeType
+from hpadmin.request import Source
 from lifecycle.secrets import Secrets
 from lifecycle.settings import Settings
 
@@ -23,8 +24,10 @@ class Situation:
     secrets: Secrets
     bundle: Path
     """Folder of the request, `lifecycle.yaml`, `shared_users.txt`."""
-    request: Path
+    request: Source
+    """What the cluster was asked to be."""
     inventory: Path
+    """`resource_config.json`."""
     conf_dir: str
     """Slurm's configuration folder on the controller."""
 
