@@ -9,6 +9,7 @@ comparison, and the journal from which the next run finishes or undoes what a ki
         revisions/000007/record.json
                          before/<file, quoted>      what was there, byte for byte
                          after/<file, quoted>       the whole set of files that the revision is
+                         wanted/<file, quoted>      what the request asked for: Merge makes `after` of it
                          request, inventory         as they were given
 
 Everything is readable by its owner alone: the files may hold passwords.
@@ -211,10 +212,14 @@ class History:
         """The folder that holds the files from before `revision`."""
         return self._folder(revision.number) / "before"
 
+    def wanted(self, revision: Revision) -> dict[str, bytes]:
+        """What the request of `revision` asked for."""
+        return self._contents(revision, "wanted")
+
     def base(self) -> dict[str, bytes] | None:
-        """The files last applied: the base of a three-way comparison; None before the first application."""
+        """What was wanted when files were last applied: the base of a three-way comparison; None before that."""
         revision = self.current()
-        return None if revision is None else self.files(revision)
+        return None if revision is None else self.wanted(revision)
 
     def create(
         self,
@@ -222,6 +227,7 @@ class History:
         *,
         before: Mapping[str, bytes],
         after: Mapping[str, bytes],
+        wanted: Mapping[str, bytes],
         request: bytes = b"",
         inventory: bytes = b"",
     ) -> Revision:
@@ -235,7 +241,7 @@ class History:
         shutil.rmtree(draft, ignore_errors=True)
         try:
             _private(draft)
-            for side, contents in (("before", before), ("after", after)):
+            for side, contents in (("before", before), ("after", after), ("wanted", wanted)):
                 _private(draft / side)
                 for name, content in contents.items():
                     atomic.write(draft / side / quote(name, safe=""), content, mode=0o600)

@@ -36,6 +36,8 @@ class NodeInfo:
     gres_used: str = ""
     cpus: int = 0
     cpus_allocated: int = 0
+    cores: int = 0
+    """Of all sockets together."""
     memory: int = 0
     boot_time: float = 0
     slurmd_start_time: float = 0
@@ -133,6 +135,7 @@ class ReservationInfo:
     flags: tuple[str, ...]
     start_time: float
     end_time: float
+    partition: str = ""
 
 
 class SlurmReader(Protocol):

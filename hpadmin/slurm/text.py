@@ -113,6 +113,7 @@ def _parse_node(line: str) -> NodeInfo:
         gres_used=_plain(get("GresUsed", "")),
         cpus=_count(get("CPUTot", "")),
         cpus_allocated=_count(get("CPUAlloc", "")),
+        cores=_count(get("Sockets", "")) * _count(get("CoresPerSocket", "")),
         memory=_count(get("RealMemory", "")),
         boot_time=_time(get("BootTime", "")),
         slurmd_start_time=_time(get("SlurmdStartTime", "")),
@@ -194,6 +195,7 @@ def parse_reservations(text: str) -> tuple[ReservationInfo, ...]:
             flags=_list(fields.get("Flags", "")),
             start_time=_time(fields.get("StartTime", "")),
             end_time=_time(fields.get("EndTime", "")),
+            partition=_plain(fields.get("PartitionName", "")),
         )
         for fields in _records(text, "ReservationName")
     )

@@ -75,7 +75,7 @@ def write(conf: Path, files: dict[str, bytes]) -> None:
 def begin(history: History, *, reconfigure: bool = True) -> Revision:
     records, before = file_records(history.conf_dir, AFTER, removed=REMOVED, mode=lambda _: 0o640)
     draft = Revision(0, "apply", "Managed", "ada", "ctl", 1, "2026-01-01T00:00:00+00:00", reconfigure)
-    return history.create(dataclasses.replace(draft, files=records), before=before, after=AFTER)
+    return history.create(dataclasses.replace(draft, files=records), before=before, after=AFTER, wanted=AFTER)
 
 
 def on_disk(conf: Path) -> dict[str, bytes]:
@@ -131,7 +131,7 @@ def test_a_symbolic_link_stays_one(history: History, tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["fence", "close", "check_jobs", "reconfigure", "verify"])
 def test_where_slurm_says_no_the_files_from_before_are_back(history: History, where: str) -> None:
     slurm = FakeSlurm(fails={where: OperationFailed("Slurm says no")})
-    with pytest.raises(OperationFailed, match="Slurm says no.*the files from before are in place"):
+    with pytest.raises(OperationFailed, match=r"Slurm says no.*the files from before are in place"):
         apply(history, slurm)
     assert on_disk(history.conf_dir) == BEFORE
     assert slurm.closed == Fence()
@@ -144,7 +144,7 @@ def test_where_going_back_would_end_jobs_the_new_files_stay(history: History) ->
     slurm = FakeSlurm(
         fails={"verify": OperationFailed("n3 is lost"), "check_jobs_back": JobsAtStake("job 7 runs on n5")}
     )
-    with pytest.raises(OperationFailed, match="n3 is lost; job 7 runs on n5 .*the new files stay"):
+    with pytest.raises(OperationFailed, match=r"n3 is lost; job 7 runs on n5 .*the new files stay"):
         apply(history, slurm)
     assert on_disk(history.conf_dir) == AFTER
     assert history.base() == AFTER
@@ -263,6 +263,8 @@ def test_without_reconfigure_slurm_is_not_asked(history: History) -> None:
 def test_the_second_of_two_is_told_who_holds_the_lock(history: History) -> None:
     with history.lock("apply"):
         other = History(history.folder.parents[1], history.conf_dir)
-        with pytest.raises(OperationFailed, match=rf"is being changed already: apply by .*pid {os.getpid()}"):
-            with other.lock("rollback"):
-                pytest.fail("two held the lock")
+        with (
+            pytest.raises(OperationFailed, match=rf"is being changed already: apply by .*pid {os.getpid()}"),
+            other.lock("rollback"),
+        ):
+            pytest.fail("two held the lock")

@@ -1,0 +1,231 @@
+"""What an application would change, what that takes, and whom it would hurt: decided before anything is written.
+
+    plan = make(strategy, last=history.base(), disk=folder.read(conf_dir), wanted=rendered, live=live)
+    plan.changes, plan.refused, plan.blocking
+
+Pure, but for nothing: the running Slurm comes in as a `hpadmin.configure.live.Live`, or None where none answers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from hpadmin.configure import stakes
+from hpadmin.configure.compare import Finding, differences
+from hpadmin.configure.folder import fingerprint
+from hpadmin.configure.land import Conflict
+from hpadmin.configure.layout import layout
+from hpadmin.configure.live import Live
+from hpadmin.configure.merge import combine
+from hpadmin.configure.requirements import Requirement, requirement
+from hpadmin.configure.stakes import Stake
+from hpadmin.model import Strategy
+from hpadmin.slurmconf.difference import Difference, Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of meaning, or of a file's text alone."""
+
+    file: str
+    kind: str
+    """``node added``, ``partition removed``, ``setting changed``, ``text changed`` …"""
+    subject: str
+    """What changes: ``PartitionName=dev Nodes``, ``SlurmdTimeout``."""
+    before: str | None
+    after: str | None
+    requires: Requirement
+    affects_jobs: tuple[int, ...] = ()
+    """Jobs that it would end."""
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An application that could be carried out, or why it cannot."""
+
+    strategy: Strategy
+    changes: tuple[Change, ...]
+    files: Mapping[str, bytes]
+    """Every governed file with its content to be. Empty where drift blocks."""
+    removed: tuple[str, ...]
+    wanted: Mapping[str, bytes]
+    """What the request asks for."""
+    disk: Mapping[str, bytes]
+    """All files as they were read."""
+    drift: tuple[Finding, ...]
+    blocking: tuple[Finding, ...]
+    conflicts: tuple[Conflict, ...]
+    lost: tuple[Finding, ...]
+    stakes: tuple[Stake, ...]
+    """Jobs and reservations that it would cost."""
+    live: Live | None
+    """None where no slurmctld answered."""
+    first: bool
+    """Nothing was applied to this folder before."""
+    new_base: bool
+    """The request asks for something else than last time, though the files may be the same."""
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Digests of the files that the plan was made from."""
+        return fingerprint(dict(self.disk))
+
+    @property
+    def after(self) -> dict[str, bytes]:
+        """All files as they will be, those that are not governed included."""
+        kept = {name: content for name, content in self.disk.items() if name not in self.removed}
+        return {**kept, **self.files}
+
+    @property
+    def restarts(self) -> tuple[Change, ...]:
+        """The changes that a reconfigure does not make count."""
+        return tuple(change for change in self.changes if not change.requires.by_reconfigure)
+
+    def refused(self, allowed: Collection[str]) -> tuple[Stake, ...]:
+        """What it would cost without anybody having allowed it."""
+        return stakes.not_allowed(self.stakes, allowed)
+
+
+def make(
+    strategy: Strategy,
+    *,
+    last: Mapping[str, bytes] | None,
+    disk: Mapping[str, bytes],
+    wanted: Mapping[str, bytes],
+    live: Live | None,
+    release: str = "24.11",
+    untold: bool = False,
+) -> Plan:
+    """Plan the application of `wanted`.
+
+    `last` is what was wanted when files were last applied, None before the first time. `untold` says that the
+    files on disk were published without Slurm being told. Raises InvalidInput when a value cannot be written.
+    """
+    outcome = combine(strategy, last=last, disk=disk, wanted=wanted, release=release)
+    blocked = outcome.blocked
+    # What would be written is shown also where drift keeps it from being written.
+    shown = (
+        combine(Strategy.OVERWRITE, last=last, disk=disk, wanted=wanted, release=release)
+        if blocked
+        else outcome
+    )
+    return _plan(
+        Plan(
+            strategy=strategy,
+            changes=(),
+            files=outcome.files,
+            removed=outcome.removed,
+            wanted=wanted,
+            disk=disk,
+            drift=outcome.drift,
+            blocking=outcome.blocking,
+            conflicts=outcome.conflicts,
+            lost=outcome.lost,
+            stakes=(),
+            live=live,
+            first=last is None,
+            new_base=last is None or dict(last) != dict(wanted),
+        ),
+        {**{name: content for name, content in disk.items() if name not in shown.removed}, **shown.files},
+        release=release,
+        untold=untold,
+    )
+
+
+def going_back(
+    *,
+    last: Mapping[str, bytes] | None,
+    disk: Mapping[str, bytes],
+    files: Mapping[str, bytes],
+    wanted: Mapping[str, bytes],
+    governed: Collection[str],
+    live: Live | None,
+    release: str = "24.11",
+) -> Plan:
+    """Plan the return to `files`, an earlier application's, which its request `wanted`.
+
+    `governed` are the names of files that later applications brought: those that are not among `files` go.
+    """
+    drift = combine(Strategy.OVERWRITE, last=last, disk=disk, wanted=files, release=release)
+    plan = Plan(
+        strategy=Strategy.OVERWRITE,
+        changes=(),
+        files=files,
+        removed=tuple(sorted(name for name in governed if name in disk and name not in files)),
+        wanted=wanted,
+        disk=disk,
+        drift=drift.drift,
+        blocking=(),
+        conflicts=(),
+        lost=drift.lost,
+        stakes=(),
+        live=live,
+        first=False,
+        new_base=last is None or dict(last) != dict(wanted),
+    )
+    return _plan(plan, plan.after, release=release, untold=False)
+
+
+def _plan(plan: Plan, after: Mapping[str, bytes], *, release: str, untold: bool) -> Plan:
+    found = differences(plan.disk, after, release=release)
+    costs = _stakes(plan.live, plan.disk, after)
+    changes = [_change(difference, costs, live=plan.live is not None) for difference in found]
+    told_of = {change.file for change in changes}
+    for name in sorted({*plan.disk, *after}):
+        if plan.disk.get(name) != after.get(name) and name not in told_of:
+            before, new = (
+                f"{len(side[name])} bytes" if name in side else None for side in (plan.disk, after)
+            )
+            changes.append(Change(name, "text changed", name, before, new, Requirement.NOTHING))
+    stale = plan.live is not None and plan.live.hashes and not plan.live.runs_the_files
+    if (untold or stale) and not any(change.requires is not Requirement.NOTHING for change in changes):
+        changes.append(
+            Change(
+                "slurm.conf",
+                "not in effect",
+                "the running Slurm",
+                "runs other files",
+                "runs the files on disk",
+                Requirement.RECONFIGURE,
+            )
+        )
+    return dataclasses.replace(plan, changes=tuple(changes), stakes=costs)
+
+
+def _stakes(live: Live | None, disk: Mapping[str, bytes], after: Mapping[str, bytes]) -> tuple[Stake, ...]:
+    if live is None or "slurm.conf" not in after:
+        return ()
+    running = layout(disk.get, live.release) if live.runs_the_files else None
+    return stakes.stakes(live, running, layout(after.get, live.release))
+
+
+def _change(difference: Difference, costs: Collection[Stake], *, live: bool) -> Change:
+    hurt = [stake for stake in costs if _is_cause(difference, stake)]
+    needs = requirement(difference)
+    if needs is Requirement.DRAIN and live and not hurt:
+        needs = Requirement.RECONFIGURE
+    return Change(
+        file=difference.file,
+        kind=f"{difference.subject.value} {difference.change}",
+        subject=difference.setting,
+        before=difference.before,
+        after=difference.after,
+        requires=needs,
+        affects_jobs=tuple(sorted(int(stake.name) for stake in hurt if stake.kind == "job")),
+        names=difference.names,
+    )
+
+
+def _is_cause(difference: Difference, stake: Stake) -> bool:
+    if difference.subject is Subject.NODE or difference.subject is Subject.GRES:
+        return not set(difference.names).isdisjoint(stake.nodes)
+    if difference.subject is Subject.PARTITION and not difference.key:
+        return not set(difference.names).isdisjoint(stake.partitions)
+    if stake.reordered and (
+        difference.subject is Subject.NODE_ORDER or difference.key.lower() in stakes.ORDERS_NODES
+    ):
+        return True
+    return bool(stake.setting) and difference.key.lower() == stake.setting
