@@ -332,9 +332,10 @@ int main(int argc, char **argv)
 	char *mount_options[] = {argv[0], "-s", "-o", options, NULL, NULL};
 	char *export;
 
-	if (argc != 3 || !(export = strstr(argv[1], ":/")) || strchr(argv[1], ',') ||
-	    strlen(argv[1]) >= sizeof(source)) {
-		fprintf(stderr, "usage: nfs_fuse SERVER:/EXPORT DIRECTORY\n");
+	/* Two more words make the mount look like another one: what it is mounted from, and its type. */
+	if ((argc != 3 && argc != 5) || !(export = strstr(argv[1], ":/")) || strchr(argv[1], ',') ||
+	    (argc == 5 && (strchr(argv[3], ',') || strchr(argv[4], ','))) || strlen(argv[1]) >= sizeof(source)) {
+		fprintf(stderr, "usage: nfs_fuse SERVER:/EXPORT DIRECTORY [SOURCE TYPE]\n");
 		return 1;
 	}
 	strcpy(source, argv[1]);
@@ -354,7 +355,8 @@ int main(int argc, char **argv)
 	/* From here on a server that went away is waited for. */
 	nfs_set_timeout(nfs, -1);
 	nfs_set_autoreconnect(nfs, -1);
-	snprintf(options, sizeof(options), "allow_other,subtype=nfs,fsname=%s", argv[1]);
+	snprintf(options, sizeof(options), "allow_other,subtype=%s,fsname=%s", argc == 5 ? argv[4] : "nfs",
+		 argc == 5 ? argv[3] : argv[1]);
 	mount_options[4] = argv[2];
 	return fuse_main(5, mount_options, &operations, NULL) ? 32 : 0;
 }
