@@ -1,4 +1,4 @@
-"""``hpadmin config``: validate a request and render what it means."""
+"""``hpadmin config``: validate a request, render what it means; what changes a cluster is in `config_changes`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from admin_cli.config_changes import COMMANDS
 from admin_cli.options import RequestInputs, SiteInputs, request_options, site_options
 from admin_cli.report import output_option, print_json, say
 
@@ -79,3 +80,7 @@ def render(inputs: RequestInputs, site: SiteInputs, out: Path) -> None:
 
 def _problem(path: str, message: str) -> dict[str, str]:
     return {"path": path, "message": message}
+
+
+for _command in COMMANDS:
+    group.add_command(_command)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpadmin.configure import atomic, folder
+from hpadmin.configure import plan as planning
 from hpadmin.configure.desired import file_mode
 from hpadmin.configure.history import FileRecord, History, Revision, now, whoever_runs_this
 from hpadmin.configure.live import Live, WithConf
@@ -25,7 +26,7 @@ from hpadmin.configure.plan import Plan
 from hpadmin.configure.service import SlurmService
 from hpadmin.configure.stakes import Stake
 from hpadmin.configure.transaction import Step, Transaction, file_records
-from hpadmin.errors import DriftBlocks, OperationFailed
+from hpadmin.errors import DriftBlocks, InvalidInput, OperationFailed
 from hpadmin.slurm import sandbox
 from hpadmin.slurm.command import Runner
 from hpadmin.slurmconf.view import view
@@ -256,3 +257,36 @@ def _draft(plan: Plan, order: Order, records: tuple[FileRecord, ...], *, reconfi
             for each in plan.conflicts
         ),
     )
+
+
+def plan_rollback(history: History, number: int | None, live: Live | None) -> tuple[Revision, Plan]:
+    """Plan the return to revision `number`; None means the files before the current ones.
+
+    Raises InvalidInput where there is no such revision, or its files never became the configuration.
+    """
+    used = [revision for revision in history.revisions() if revision.result.on_disk]
+    if number is None:
+        if len(used) < 2:
+            raise InvalidInput("there is no earlier application to go back to")
+        target = used[-2]
+    else:
+        target = history.get(number)
+        if not target.result.on_disk:
+            raise InvalidInput(
+                f"revision {number} never became the configuration ({target.result.value})",
+                hint="hpadmin config history lists all",
+            )
+    files, wanted = history.files(target), history.wanted(target)
+    governed = {name for revision in used for name in (record.name for record in revision.files)}
+    last = history.base()
+    disk = folder.read(history.conf_dir, {*files, *governed})
+    made = planning.going_back(
+        last=last,
+        disk=disk,
+        files=files,
+        wanted=wanted,
+        governed=governed,
+        live=live,
+        release=f"{live.release[0]}.{live.release[1]:02}" if live else "24.11",
+    )
+    return target, made
