@@ -158,6 +158,7 @@ class Lab:
             ultraserver_nodes=ultraserver_nodes,
             new_id=_instance_id,
         )
+        self._file_servers(wanted, str(network.name), release, say)
         files = {"request.json": source.text, "lifecycle.yaml": lifecycle}
         if legacy:
             files["provisioning_parameters.json"] = legacy.text
@@ -252,7 +253,7 @@ class Lab:
 
     def nodes(self) -> list[LabNode]:
         """Return the containers as they stand, controllers first, then by group and number."""
-        containers = self._containers()
+        containers = [one for one in self._containers() if machine.INSTANCE in one.labels]
         with ThreadPoolExecutor(_PARALLEL) as pool:
             nodes = list(pool.map(machine.look, containers))
         order = list(NodeType)
@@ -382,6 +383,14 @@ class Lab:
                 if "overlap" not in str(error.explanation):
                     raise
         raise OperationFailed(f"no subnet of {SUBNETS} is free for the lab's network")
+
+    def _file_servers(self, wanted: request.Request, network: str, release: str, say: Say) -> None:
+        """Give every file system that the request mounts a server of that name."""
+        names = sorted({fs.dns_name for group in wanted.groups for fs in group.filesystems})
+        if names:
+            tag = image.ensure_file_server(self._client, release, say=say)
+            for name in names:
+                machine.create_file_server(self._client, self.name, name, tag, network)
 
     def _converge(
         self,

@@ -62,6 +62,16 @@ def ensure_node(client: docker.DockerClient, release: str = "24.11", *, say: Say
     return tag
 
 
+def ensure_file_server(client: docker.DockerClient, release: str = "24.11", *, say: Say = _quiet) -> str:
+    """Build the image of the lab's file server; return its tag. Raises as `ensure_slurm` does."""
+    tag = f"hpadmin/fileserver:{release}"
+    with tempfile.TemporaryDirectory(prefix="hpadmin-image-") as folder:
+        context = Path(folder)
+        _copy_tree(resources.directory("containers") / "fileserver", context)
+        _build(client, context, release, target=None, tag=tag, say=say)
+    return tag
+
+
 def _copy_hpadmin(destination: Path) -> None:
     """Lay out hpadmin as a wheel would: packages, and the folders it carries under hpadmin/_share."""
     package = Path(__file__).resolve().parents[1]
@@ -154,7 +164,7 @@ def _base(release: str, say: Say) -> str:
 
 
 def _build(
-    client: docker.DockerClient, context: Path, release: str, *, target: str, tag: str, say: Say
+    client: docker.DockerClient, context: Path, release: str, *, target: str | None, tag: str, say: Say
 ) -> None:
     base = _base(release, say)
     say(f"image {tag}")

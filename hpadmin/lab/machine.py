@@ -21,7 +21,9 @@ from hpadmin.lab.facts import LabInstance
 
 LABEL = "hpadmin.lab"
 """On every container and network that a lab made; its value is the lab's name."""
-_INSTANCE = "hpadmin.lab.instance"
+INSTANCE = "hpadmin.lab.instance"
+"""On every node; its value is `LabInstance.to_json`."""
+_FILE_SYSTEM = "hpadmin.lab.file-system"
 
 FACTS = "/opt/ml/config"
 """`resource_config.json`, as HyperPod puts it."""
@@ -65,7 +67,7 @@ def create(
         name=f"{lab}-{instance.name}",
         hostname=instance.hostname,
         detach=True,
-        labels={LABEL: lab, _INSTANCE: instance.to_json()},
+        labels={LABEL: lab, INSTANCE: instance.to_json()},
         environment={"HPADMIN_DEVICES": instance.devices},
         host_config=api.create_host_config(
             init=True,
@@ -74,6 +76,8 @@ def create(
             # configurations in a network of their own (hpadmin.slurm.sandbox).
             cap_add=["SYS_ADMIN", "SYS_NICE", "NET_ADMIN"],
             security_opt=["apparmor=unconfined"],
+            # File systems in user space, for hosts whose kernel has no NFS client.
+            device_cgroup_rules=["c 10:229 rwm"],
         ),
         networking_config={"EndpointsConfig": {network: endpoint}},
     )
@@ -81,9 +85,36 @@ def create(
     api.start(created["Id"])
 
 
+def create_file_server(
+    client: docker.DockerClient, lab: str, dns_name: str, image: str, network: str
+) -> None:
+    """Create and start the server of the file system that the request calls `dns_name`, unless it is there."""
+    name = f"{lab}-{dns_name.partition('.')[0]}"
+    with contextlib.suppress(docker.errors.NotFound):
+        client.containers.get(name).start()
+        return
+    api = client.api
+    endpoint = api.create_endpoint_config(aliases=[dns_name])
+    created = api.create_container(
+        image,
+        name=name,
+        detach=True,
+        labels={LABEL: lab, _FILE_SYSTEM: dns_name},
+        host_config=api.create_host_config(
+            init=True,
+            network_mode=network,
+            # An NFS server opens files by handle.
+            cap_add=["SYS_ADMIN", "DAC_READ_SEARCH"],
+            security_opt=["apparmor=unconfined", "seccomp=unconfined"],
+        ),
+        networking_config={"EndpointsConfig": {network: endpoint}},
+    )
+    api.start(created["Id"])
+
+
 def look(container: Container) -> LabNode:
     """Return the container as it stands."""
-    instance = LabInstance.from_json(container.labels[_INSTANCE])
+    instance = LabInstance.from_json(container.labels[INSTANCE])
     running = str(container.status)
     status = _lifecycle_status(read_file(container, STATE)) if running == "running" else running
     return LabNode(instance, str(container.name), running, status)

@@ -25,7 +25,7 @@ NFS_OPTIONS = "nfsvers=4.2,noatime,nconnect=16,rsize=1048576,wsize=1048576,_netd
 """As AWS documents for FSx for OpenZFS; a hard mount, so that a server that is away for a while loses no data."""
 NFS_EXPORT = "/fsx"
 """Path of an OpenZFS file system's root volume."""
-_TYPES = {"lustre": ("lustre",), "openzfs": ("nfs", "nfs4", "fuse.nfs")}
+_TYPES = {"lustre": ("lustre", "fuse.lustre"), "openzfs": ("nfs", "nfs4", "fuse.nfs")}
 _SECONDS = 60.0
 """Longest time for one attempt to mount, and for the test file."""
 
