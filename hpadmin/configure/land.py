@@ -160,19 +160,26 @@ class Lander:
             if value not in wanted:
                 for document in self.documents.values():
                     edit.remove_setting(document, key, value)
-        origins = {
-            setting.value: setting.origin.file for setting in self.wanted.view.settings.get(key.lower(), ())
-        }
-        for value in wanted:
-            if value not in base and value not in site and value not in self._now(key):
-                edit.add_line(self.home(origins[value]), [(key, value)])
+        for number, value in enumerate(wanted):
+            if value not in base and value not in site:
+                self._add_value(key, value, wanted[:number])
 
-    def _now(self, key: str) -> set[str]:
-        return {
-            document.statements[place].value
+    def _add_value(self, key: str, value: str, before: list[str]) -> None:
+        """Add one value of a key that accumulates, behind those that come before it in the request."""
+        setting = next(each for each in self.wanted.view.settings[key.lower()] if each.value == value)
+        places = {
+            document.statements[place].value: (document, place)
             for document in self.documents.values()
             for place in edit.find(document, key)
         }
+        anchor = next((places[other] for other in reversed(before) if other in places), None)
+        if anchor is not None:
+            edit.add_line(anchor[0], [(key, value)], after=anchor[1])
+        elif places:
+            document, place = next(iter(places.values()))
+            edit.add_line(document, [(key, value)], after=place - 1)
+        else:
+            edit.add_line(self.home(setting.origin.file), [(key, value)])
 
     # Partitions, NodeSets, switches, blocks
 

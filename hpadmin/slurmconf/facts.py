@@ -27,8 +27,8 @@ ALL_NODES = "*"
 """Stands for the node name of a gres.conf line that holds for every node."""
 
 _LISTED = re.compile(r"[\[, \t\n]")
-_EACH_STARTS = frozenset({"Node", "Port", "Bcas", "node", "port", "bcas"})
-"""How the keys start that differ from node to node. Other spellings only cost time."""
+_EACH_STARTS = frozenset({"node", "port", "bcas"})
+"""How the keys start, in lower case, that differ from node to node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +126,12 @@ class Interner:
             return self._intern(record), each
         each = {}
         shared = []
-        for token in tokens:
-            if token[:4] in _EACH_STARTS:
+        for token in tokens[1:]:
+            if token[:4].lower() in _EACH_STARTS:
                 key, _, value = token.partition("=")
                 each[key.lower()] = value
             else:
                 shared.append(token)
-        del each["nodename"]
         text = tuple(shared)
         found = self._by_text.get(text)
         if found is None:

@@ -36,6 +36,8 @@ class ValueKind(Enum):
     HOST_SET = "the same names in any order"
     SET = "the same elements in any order"
     LIST = "the same elements in the same order"
+    CHOICE = "the same elements in any order, but chosen together: not to be mixed with others"
+    SEQUENCE = "the same elements in the same order, chosen together"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +138,19 @@ _HOST_SETS = "nodes switches suspendexcnodes allocnodes"
 _SETS = """
 accountingstorageenforce accountingstoragetres accountingstoreflags authaltparameters authalttypes authinfo
 bcastexclude bcastparameters burstbufferparameters communicationparameters dataparserparameters debugflags
-dependencyparameters federationparameters grestypes healthchecknodestate jobacctgatherfrequency jobacctgatherparams
-jobcompparams launchparameters licenses mcsparameters mpiparams preemptmode preemptparameters prepparameters
+dependencyparameters federationparameters grestypes jobacctgatherfrequency jobacctgatherparams
+jobcompparams launchparameters licenses mcsparameters mpiparams preemptparameters prepparameters
 priorityflags priorityparameters prioritysitefactorparameters priorityweighttres privatedata prologflags reconfigflags
-requeueexit requeueexithold sbcastparameters schedulerparameters scronparameters selecttypeparameters
+requeueexit requeueexithold sbcastparameters schedulerparameters scronparameters
 slurmctldparameters slurmdparameters suspendexcparts suspendexcstates switchparameters taskpluginparam tlsparameters
 topologyparam x11parameters certmgrparameters accountingstorageparameters cpufreqgovernors
 feature features gres tresweights flags
 allowaccounts allowgroups allowqos denyaccounts denyqos tresbillingweights
 parameters storageparameters
 """
-_LISTS = "taskplugin jobsubmitplugins clifilterplugins nodefeaturesplugins prepplugins blocksizes"
+_LISTS = "jobsubmitplugins clifilterplugins nodefeaturesplugins prepplugins"
+_CHOICES = "selecttypeparameters preemptmode healthchecknodestate"
+_SEQUENCES = "taskplugin blocksizes"
 
 
 def _kinds() -> dict[str, ValueKind]:
@@ -159,6 +163,8 @@ def _kinds() -> dict[str, ValueKind]:
         (_HOST_SETS, ValueKind.HOST_SET),
         (_SETS, ValueKind.SET),
         (_LISTS, ValueKind.LIST),
+        (_CHOICES, ValueKind.CHOICE),
+        (_SEQUENCES, ValueKind.SEQUENCE),
     ):
         kinds.update(dict.fromkeys(names.split(), kind))
     return kinds

@@ -135,6 +135,8 @@ _CANONICAL: dict[ValueKind, Callable[[str], Hashable]] = {
     ValueKind.HOST_SET: _host_set,
     ValueKind.SET: _set,
     ValueKind.LIST: _list,
+    ValueKind.CHOICE: _set,
+    ValueKind.SEQUENCE: _list,
 }
 
 
