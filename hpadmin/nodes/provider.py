@@ -62,7 +62,9 @@ class Answer(StrEnum):
     GONE = "gone"
     """The provider knows no such instance (any more)."""
     LATER = "later"
-    """Failed for a reason that passes (throttled, internal error): ask again."""
+    """Not heard, or turned down for a reason that passes (throttled): ask again."""
+    LOST = "lost"
+    """May have been heard or not (time ran out, internal error): look for its traces before asking again."""
     REFUSED = "refused"
     """Failed for a reason that stays: somebody has to look."""
 
@@ -103,8 +105,8 @@ class Provider(Protocol):
     def repair(self, action: Repair, instance_ids: Sequence[str]) -> Mapping[str, Outcome]:
         """Ask for `action` on each instance; return an outcome for each id, whatever their number.
 
-        Raises ProviderError only when nothing at all was asked for; once a request may have been
-        heard, ids without an answer come back as LATER.
+        Raises ProviderError only when nothing at all was asked for; ids of a request that may have
+        been heard, but has no answer, come back as LOST.
         """
         ...
 

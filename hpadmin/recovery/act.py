@@ -146,7 +146,7 @@ class Actor:
             outcomes = dict.fromkeys(ids, Outcome(answer, message=error.message))
         for target in action.targets:
             self._answered(
-                target, outcomes.get(target.instance_id, Outcome(Answer.LATER, message="no answer"))
+                target, outcomes.get(target.instance_id, Outcome(Answer.LOST, message="no answer"))
             )
 
     def _answered(self, target: Target, outcome: Outcome) -> None:
@@ -159,6 +159,9 @@ class Actor:
                 self.journal.advance(now, record, Phase.AWAIT, why=f"another operation is under way: {said}")
             case Answer.GONE:
                 self.journal.advance(now, record, Phase.AWAIT, why=f"the instance is gone already: {said}")
+            case Answer.LOST:
+                # The record stays in ASKING, as after a crash: the next looks search for traces.
+                self.journal.note(now, record.node, "lost", f"no answer: {said}", record.number)
             case Answer.LATER:
                 self.journal.advance(
                     now,

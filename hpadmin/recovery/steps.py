@@ -159,8 +159,9 @@ def _came_back(record: RepairRecord, node: NodeInfo, instance: ProviderInstance 
         return False
     if instance is None or instance.condition is not Condition.RUNNING:
         return False
-    if record.action is Repair.REPLACE:
+    if record.action is Repair.REPLACE and instance.instance_id != node.name:
         return instance.instance_id != record.instance_before
+    # A provider that knows machines by their nodes' names only leaves the boot time as evidence.
     if instance.booted:
         return instance.booted > record.booted_before
     return node.boot_time > record.boot_before
