@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from admin_cli.options import RequestInputs
 from admin_cli.report import output_option, print_json, say
 
 if TYPE_CHECKING:
     from hpadmin.topology.placement import Snapshot
-
-_DEFAULT_FOLDERS = ("/opt/slurm/etc", "/etc/slurm")
 
 
 @click.group()
@@ -50,22 +49,28 @@ def _source_options(function: Any) -> Any:
 
 
 @group.command()
-@click.argument("request", required=False, type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("request", required=False)
+@click.option("--inventory", metavar="FILE", help="resource_config.json: the instances that exist.")
 @click.option(
-    "--inventory",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="resource_config.json of the request's cluster.",
+    "--node-names",
+    type=click.Choice(["address", "instance"]),
+    default="address",
+    show_default=True,
+    help="Name nodes ip-10-1-2-3, or after the instance (group-1).",
 )
 @_source_options
 @_release_option
-@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the picture there as SVG.")
+@click.option(
+    "--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the picture there as SVG."
+)
 @click.option(
     "--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the picture there as a web page."
 )
 @output_option
 def show(
-    request: Path | None,
-    inventory: Path | None,
+    request: str | None,
+    inventory: str | None,
+    node_names: str,
     conf_dir: Path | None,
     busy: str,
     slurm_release: str | None,
@@ -75,8 +80,8 @@ def show(
 ) -> None:
     """Show blocks or switches with their nodes, by state and job.
 
-    Of REQUEST and its inventory when given: the topology that would be configured, and why. Else of --conf-dir,
-    else of the running Slurm.
+    Of REQUEST and its inventory when given: the topology that would be configured, and why. Else of
+    --conf-dir, else of the running Slurm.
 
     \b
     Examples:
@@ -90,7 +95,10 @@ def show(
     from hpadmin.topology.show import as_data, as_lines
 
     if request is not None:
-        snapshot = _chosen(request, inventory, slurm_release, quiet=output == "json")
+        if conf_dir is not None:
+            raise click.UsageError("REQUEST and --conf-dir exclude each other")
+        inputs = RequestInputs(request, inventory, None, None, False, node_names)
+        snapshot = _chosen(inputs, slurm_release or "24.11", quiet=output == "json")
     else:
         snapshot = _snapshot(conf_dir, None, slurm_release)
     snapshot = with_busy(snapshot, expand(busy))
@@ -108,12 +116,16 @@ def show(
 @group.command()
 @click.option("-N", "--nodes", type=click.IntRange(min=1), required=True, help="Number of nodes.")
 @click.option("--segment", type=click.IntRange(min=1), help="Keep every so many nodes within one block.")
-@click.option("--spread-segments", is_flag=True, help="Every segment in a block of its own (25.11 and later).")
+@click.option(
+    "--spread-segments", is_flag=True, help="Every segment in a block of its own (25.11 and later)."
+)
 @click.option(
     "--consolidate-segments", is_flag=True, help="All segments in the smallest aggregate (25.11 and later)."
 )
 @click.option("--exclusive", "whole", is_flag=True, help="Whole nodes, as sbatch --exclusive.")
-@click.option("--exclusive-topo", is_flag=True, help="Blocks without any other job, as sbatch --exclusive=topo.")
+@click.option(
+    "--exclusive-topo", is_flag=True, help="Blocks without any other job, as sbatch --exclusive=topo."
+)
 @click.option("--switches", type=click.IntRange(min=1), help="At most so many leaf switches (topology/tree).")
 @click.option("-p", "--partition", help="Partition; default: the default one.")
 @click.option("-C", "--constraint", default="", help="Feature expression with &, | and parentheses.")
@@ -150,8 +162,8 @@ def place(
 ) -> None:
     """Tell whether a job would start now, on which nodes, or what stands in its way.
 
-    Slurm's own choice of nodes is modelled for the release in use, on the running cluster unless --conf-dir or
-    --topology is given. Exits 0 whatever the answer is.
+    Slurm's own choice of nodes is modelled for the release in use, on the running cluster unless --conf-dir
+    or --topology is given. Exits 0 whatever the answer is.
 
     \b
     Examples:
@@ -203,7 +215,9 @@ def place(
     if placement.result == "starts":
         click.echo(f"starts now on {fold(placement.nodes)}")
         if placement.blocks:
-            click.echo(f"  in {len(placement.blocks)} of the {placement.topology}'s units: {', '.join(placement.blocks)}")
+            click.echo(
+                f"  in {_many(len(placement.blocks), placement.topology)}: {', '.join(placement.blocks)}"
+            )
         if left is not None:
             click.echo(
                 f"  leaves {left.free_nodes[1]} nodes free, {left.whole_blocks[1]} whole blocks "
@@ -214,9 +228,18 @@ def place(
     click.echo(f"  because {placement.why or placement.slurm_says}")
     click.echo(f"  Slurm says: {placement.slurm_says}")
     for other in others:
-        click.echo(f"  would start now: sbatch {other.options}  ({other.blocks} blocks or switches)")
+        click.echo(
+            f"  would start now: sbatch {other.options}  (in {_many(other.blocks, placement.topology)})"
+        )
     if not others:
-        click.echo("  nothing of this kind would start now")
+        click.echo("  no other size of this job would start now")
+
+
+def _many(count: int, topology: str) -> str:
+    noun, plural = {"block": ("block", "blocks"), "tree": ("leaf switch", "leaf switches")}.get(
+        topology, ("unit", "units")
+    )
+    return f"{count} {noun if count == 1 else plural}"
 
 
 def _snapshot(conf_dir: Path | None, topology_file: Path | None, release_text: str | None) -> Snapshot:
@@ -247,20 +270,19 @@ def _folder(folder: str) -> Any:
     return read
 
 
-def _chosen(request: Path, inventory: Path | None, release_text: str | None, *, quiet: bool) -> Snapshot:
+def _chosen(inputs: RequestInputs, release: str, *, quiet: bool) -> Snapshot:
+    """The topology that a request would get; says why, unless `quiet`."""
     from hpadmin.topology import choose
     from hpadmin.topology.planned import snapshot_of
 
-    if inventory is None:
-        raise click.UsageError("a REQUEST needs its --inventory")
-    cluster = _cluster(request, inventory)
-    choice = choose(cluster, release_text or "24.11")
+    cluster = inputs.cluster()
+    choice = choose(cluster, release)
     if not quiet:
         for reason in choice.reasons:
             say(reason)
         for warning in choice.warnings:
             say(f"warning: {warning}")
-    return snapshot_of(cluster, choice, release_text or "24.11")
+    return snapshot_of(cluster, choice, release)
 
 
 def _write(path: Path, text: str) -> None:

@@ -76,7 +76,7 @@ class Planner:
         down = outside(eligible, usable).bit_count()
         return Placement(
             "pending",
-            slurm_says="Resources" if busy else "ReqNodeNotAvail",
+            slurm_says=self._pending_reason(now) if busy else "ReqNodeNotAvail",
             why=f"{ever.why}; {down} nodes that it could use are down or drained",
             topology=kind,
         )
@@ -105,7 +105,7 @@ class Planner:
             return Placement(
                 "rejected", slurm_says="Invalid feature specification", why=f"no node has feature {unknown}"
             )
-        if partition is not None and request.nodes > len(partition.nodes) and release >= ONE_NODE_SHORTCUT:
+        if partition is not None and request.nodes > len(partition.nodes) and release.segments_span_blocks:
             return Placement(
                 "pending",
                 slurm_says="PartitionConfig",

@@ -1,9 +1,8 @@
 """Asks a real slurmctld where jobs go. Runs inside a container, with nothing but Python's standard library.
 
-Nodes are ``State=CLOUD`` with programs that do nothing: no slurmd is needed, and a job that starts shows its nodes at
-once. Reads one scenario a line (JSON) from standard input and writes it back with an ``outcome`` in each submit step;
-a scenario is made by `tests.slurm.topology.scenarios`.
-"""
+Nodes are ``State=CLOUD`` with programs that do nothing: no slurmd is needed, and a job that starts shows its
+nodes at once. Reads one scenario a line (JSON) from standard input and writes it back with an ``outcome`` in
+each submit step; a scenario is made by `tests.slurm.topology.scenarios`."""
 
 from __future__ import annotations
 
@@ -104,9 +103,8 @@ class Controller:
 def submit(step: dict[str, Any]) -> dict[str, Any]:
     """Ask for one allocation and tell what became of it; one that pends is cancelled at once.
 
-    salloc and not sbatch: slurmctld decides within the request, so that nothing has to be waited for. salloc itself
-    would wait for the nodes to boot, which they never do.
-    """
+    salloc and not sbatch: slurmctld decides within the request, so that nothing has to be waited for. salloc
+    itself would wait for the nodes to boot, which they never do."""
     with subprocess.Popen(
         ["salloc", "--no-shell", "--time=1000", *step["args"]],
         stderr=subprocess.PIPE,

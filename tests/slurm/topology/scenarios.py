@@ -1,9 +1,8 @@
 """Random clusters and jobs, for comparing our placements with a real slurmctld's.
 
-A scenario is one cluster (files as Slurm reads them) and steps: nodes are drained and resumed, jobs are submitted.
-Jobs that start stay, so that the cluster fills up and fragments as real ones do. The same seed makes the same
-scenario; nothing here knows how Slurm or hpadmin decide.
-"""
+A scenario is one cluster (files as Slurm reads them) and steps: nodes are drained and resumed, jobs are
+submitted. Jobs that start stay, so that the cluster fills up and fragments as real ones do. The same seed
+makes the same scenario; nothing here knows how Slurm or hpadmin decide."""
 
 from __future__ import annotations
 

@@ -22,6 +22,12 @@ from hpadmin.topology.placement import (
 from hpadmin.topology.read import read_conf, read_yaml
 from hpadmin.topology.release import Release
 
+LATER = {
+    "Resources": "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
+    "PartitionConfig": "PartitionNodeLimit",
+}
+"""Other words that a scheduler pass, when it comes between submission and reading, gives the same reason."""
+
 CPUS = 4
 GPUS = 4
 
@@ -49,7 +55,10 @@ class Tally:
         self.can_run += 1
         if theirs != "starts":
             self.says_of += 1
-            same = str(slurm["says"]).removeprefix("salloc: fatal: ").startswith(ours.slurm_says)
+            said = str(slurm["says"]).removeprefix("salloc: fatal: ")
+            same = any(
+                said.startswith(word) for word in (ours.slurm_says, LATER.get(ours.slurm_says)) if word
+            )
             self.says += same
             if not same:
                 self.disagreements.append(f"{label}: slurm says {slurm['says']}, ours {ours.slurm_says}")
