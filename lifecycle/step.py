@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from dataclasses import dataclass
 from typing import Protocol
@@ -124,7 +125,7 @@ class Directory:
         # Closed first, opened when it belongs to whom it should.
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if owner is not None:
-            _chown(machine, self.path, owner)
+            os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
         path.chmod(self.mode)
 
 
@@ -150,6 +151,25 @@ class Link:
         partial.unlink(missing_ok=True)
         partial.symlink_to(self.target)
         partial.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Mode and owner of a file whose content is somebody else's matter."""
+
+    path: str
+    mode: int
+    user: str
+
+    def lacking(self, machine: Machine) -> str | None:
+        return _access_lacking(machine, self.path, self.mode, self.user)
+
+    def make(self, machine: Machine) -> None:
+        owner = owner_of(machine, self.user)
+        path = machine.path(self.path)
+        path.chmod(self.mode)
+        if owner is not None:
+            os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +200,3 @@ def _access_lacking(machine: Machine, path: str, mode: int, user: str | None) ->
 def _kept(machine: Machine, path: str) -> Owner | None:
     found = machine.status(path)
     return Owner(found.st_uid, found.st_gid) if found else None
-
-
-def _chown(machine: Machine, path: str, owner: Owner) -> None:
-    import os
-
-    os.chown(machine.path(path), owner.uid, owner.gid, follow_symlinks=False)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hpadmin.configure import desired
+from lifecycle.configuration import Applied
 from lifecycle.daemon import Running, Stopped
 from lifecycle.engine import Stage
 from lifecycle.settings import render_options, site_file
 from lifecycle.situation import Situation
-from lifecycle.step import Directory, File, Step
+from lifecycle.step import Access, Directory, File, Step
 
 SITE_FILE = "/etc/hpadmin/site.yaml"
 
@@ -20,9 +21,18 @@ def configuration(situation: Situation) -> Iterator[Step]:
     yield Directory(options.log_directory, 0o755, options.slurm_user)
     yield Directory(situation.conf_dir)
     yield File(SITE_FILE, site_file(situation.settings, situation.cluster))
-    for name, text in desired.render(situation.cluster, options).items():
-        mode = desired.file_mode(name)
-        yield File(f"{situation.conf_dir}/{name}", text, mode, options.slurm_user if mode == 0o600 else None)
+    wanted = desired.render(situation.cluster, options)
+    yield Applied(
+        situation.cluster,
+        options,
+        wanted,
+        situation.conf_dir,
+        situation.request.text.encode(),
+        situation.inventory.read_bytes(),
+    )
+    for name in wanted:
+        if (mode := desired.file_mode(name)) == 0o600:
+            yield Access(f"{situation.conf_dir}/{name}", mode, options.slurm_user)
 
 
 def daemon(situation: Situation) -> Iterator[Step]:
