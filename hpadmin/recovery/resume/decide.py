@@ -29,20 +29,23 @@ def decide(
     unsure = [node.name for node in nodes if node.health is Health.UNSURE]
     if unsure and age < limits.diagnosis:
         return answer(Action.WAIT, f"looking at {fold(unsure)}")
-    if not bad and request.cause is not Cause.LOST:
+    if not bad and request.cause not in (Cause.LOST, Cause.STUCK):
         refusing = [node.name for node in nodes if node.refuses]
         found = f"slurmd does not run on {fold(refusing)}" if refusing else "no fault of the nodes was found"
         return answer(Action.NONE, found)
 
     names = tuple(node.name for node in bad)
-    why = "; ".join(f"{node.name}: {node.why}" for node in bad) or "processes of the step were lost"
+    why = "; ".join(f"{node.name}: {node.why}" for node in bad) or (
+        "Slurm gave no other nodes" if request.cause is Cause.STUCK else "processes of the step were lost"
+    )
     allowed = min(limits.resumes, request.most) if request.most else limits.resumes
-    if history.resumes >= allowed:
+    # A resume that got stuck is the one already counted.
+    if history.resumes >= allowed + (request.cause is Cause.STUCK):
         return answer(Action.FAIL, f"{why}; but the budget of {allowed} resumes is used up")
     if history.quick_failures >= limits.quick_failures:
         quick = f"it failed within {limits.quick:g} s after each of the last {limits.quick_failures} resumes"
         return answer(Action.FAIL, f"{why}; but {quick}, so the program is at fault")
-    if not bad:
+    if not bad and request.cause is Cause.LOST:
         return answer(Action.RETRYSTEP, why)
 
     left = len(job.nodes) - len(bad)
@@ -66,6 +69,8 @@ def _why_not_in_place(request: Request, job: JobView, bad: tuple[str, ...], left
         return "no node of the job is left"
     if request.want and left >= request.want:
         return ""
+    if request.cause is Cause.STUCK:
+        return "the job could not grow"
     if job.gres:
         return "Slurm cannot add nodes to a job with GRES"
     if not job.can_grow:

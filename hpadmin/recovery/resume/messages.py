@@ -60,6 +60,9 @@ class Cause(StrEnum):
     HANG = "hang"
     """No sign of progress within the limit of ``--auto-resume-heartbeat``; it was ended."""
 
+    STUCK = "stuck"
+    """It was to start again, but Slurm would not give the job other nodes."""
+
     @property
     def still_runs(self) -> bool:
         """The question is whether a running step is dead: without a fault it just goes on."""

@@ -130,7 +130,7 @@ class OwnJob:
         self._update(helper, "numnodes=0")
 
     def end_step(self, step: int) -> None:
-        """Kill what runs of a step; nothing happens when it has ended."""
+        """Kill what runs of a step. scancel tries again for 15 s when the step has ended: do not call it then."""
         self.runner.run(["scancel", "-Q", "--signal=KILL", f"{self.job_id}.{step}"], timeout=COMMAND_SECONDS)
 
     def cancel(self, job_id: int) -> None:

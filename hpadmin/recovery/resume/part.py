@@ -205,7 +205,7 @@ class ResumePart:
             record,
             state,
             seen.at,
-            resumes=record.resumes + resumed,
+            resumes=record.resumes + (resumed and request.cause is not Cause.STUCK),
             quick=quick,
             last_action=record.last_action if goes_on else answer.action.value,
             reason=record.reason if goes_on else answer.text,
@@ -279,8 +279,9 @@ class ResumePart:
     def _requeued_or_not(self, record: JobRecord, info: JobInfo, seen: Observation) -> None:
         """A job that was to be requeued runs: again already, or still."""
         detail = self.reader.job(record.job_id)
-        if detail is None:
-            return
+        if detail is None or detail.info.state is not JobState.RUNNING:
+            return  # the picture is older than the requeue
+        info = detail.info
         if detail.restarts > record.restarts:
             incident = self.store.open_incident(record)
             if incident is not None:
@@ -332,7 +333,8 @@ class ResumePart:
         stuck = {name for name in names if record.job_id in seen.jobs_on.get(name, ())}
         stuck = {name for name in stuck if not seen.nodes[name].state.down and name not in seen.protected}
         for name, how in self._reach(stuck, seen).items():
-            if how in (Reach.LOST, Reach.SILENT):
+            alone = seen.jobs_on.get(name) == (record.job_id,)
+            if how in (Reach.LOST, Reach.SILENT) or (how is Reach.REFUSES and alone):
                 node = seen.nodes[name]
                 owner = reasons.read(node.reason).owner
                 ours = owner in (reasons.Owner.OURS, reasons.Owner.ORDER)
@@ -453,6 +455,14 @@ def _view(detail: JobDetail, seen: Observation, configuration: Mapping[str, str]
         batch_host=detail.info.batch_host if detail.batch else "",
         batch=detail.batch,
         requeue=detail.requeue,
-        gres=has_gres(detail.tres_allocated, seen.nodes, held, detail.exclusive),
+        gres=has_gres(_gres_words(detail), seen.nodes, held, detail.exclusive),
         can_grow="permit_job_expansion" in parameters and "disable_job_shrink" not in parameters,
     )
+
+
+def _gres_words(detail: JobDetail) -> str:
+    """All that tells of GRES in a job: what it holds is in its TRES only where those are accounted for."""
+    words = [detail.tres_allocated, detail.info.gres]
+    words += [str(detail.raw.get(f"tres_per_{what}", "")) for what in ("job", "node", "socket", "task")]
+    held = detail.raw.get("gres_detail")
+    return " ".join([*words, *(f"gres/{each}" for each in held if each)] if isinstance(held, list) else words)

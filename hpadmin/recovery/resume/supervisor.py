@@ -83,11 +83,9 @@ class Supervisor:
                 return ended.status
             assert self.step is not None
             try:
-                answer = self._diagnose(ended)
-                if answer is None or answer.action is not Action.RETRYSTEP:
+                if not self._resumed(ended):
                     self._forget()
-                    return ended.status
-                self._swap(answer, ended)
+                    return ended.status or 1
             except InterruptedStepError:
                 self._forget()
                 return ended.status
@@ -102,6 +100,21 @@ class Supervisor:
                 )
             self.say("Info", f"Retrying step. Attempt number: {self.attempt}")
 
+    def _resumed(self, ended: Ended) -> bool:
+        """Make everything ready for the next attempt; False where there is none."""
+        answer = self._diagnose(ended)
+        if answer is None or answer.action is not Action.RETRYSTEP:
+            return False
+        try:
+            self._swap(answer, ended)
+        except OperationFailed as error:
+            self.say("Error", error.message)
+            stuck = self._ask(Cause.STUCK, ended.status or 1, ended.seconds, answer.bad)
+            if stuck is not None:
+                self._told(stuck)
+            return False
+        return True
+
     def say(self, kind: str, text: str) -> None:
         """Print a line of the original's form into the job's own output."""
         step = "-" if self.step is None else self.step.step
@@ -113,7 +126,7 @@ class Supervisor:
         environment[COUNT_VARIABLE] = str(before + self.attempt)
         launch = replace(self.launch, environment=environment)
         return Attempt(
-            self.job, launch, self.options.heartbeat, self._started, self._suspected, self._killed
+            launch, self.options.heartbeat, self._started, self._suspected, self._killed, self._end_step
         ).run()
 
     def _started(self, step: Step) -> None:
@@ -148,14 +161,15 @@ class Supervisor:
         if answer is None:
             self.say("Error", "No cluster agent answers (hpadmin agent run): the step is not resumed.")
             return None
-        self.say(
-            "Info",
-            f"Response from cluster agent: JobId={self.job.job_id}, ResumeAction={answer.action}"
-            + (f" ({answer.text})" if answer.text else ""),
-        )
+        self._told(answer)
+        return answer
+
+    def _told(self, answer: Answer) -> None:
+        text = f" ({answer.text})" if answer.text else ""
+        head = f"Response from cluster agent: JobId={self.job.job_id}, ResumeAction={answer.action}"
+        self.say("Info", head + text)
         if answer.action is Action.REQUEUE:
             self._await_requeue()
-        return answer
 
     def _ask(
         self,
@@ -222,19 +236,24 @@ class Supervisor:
             if state not in ("RUNNING", "COMPLETING"):
                 return
 
+    def _end_step(self, step: Step) -> None:
+        """End a dead step. Dropping its bad nodes does that at once, and makes srun notice."""
+        try:
+            verdict = self._verdict
+            if verdict is not None and verdict.action is Action.RETRYSTEP and verdict.bad:
+                self._drop(verdict.bad)
+            else:
+                self.job.end_step(step.step)
+        except OperationFailed as error:
+            self.say("Error", error.message)
+
     # Swapping nodes -----------------------------------------------------------------------------------
 
     def _swap(self, answer: Answer, ended: Ended) -> None:
         """Drop the bad nodes, get others if the step needs them, and sweep what is left on those that stay."""
         self._tell(Phase.SWAP, cause=ended.cause, lost=answer.bad)
-        detail = self._running_job()
-        held = expand(detail.info.nodes)
-        healthy = [node for node in held if node not in answer.bad]
-        if len(healthy) < len(held):
-            self.say("Info", "Job failed - Dropping unhealthy nodes")
-            self.job.keep_only(healthy)
-            self.say("Info", f"Successfully shrunk job to retain healthy nodes {fold(healthy)}")
-        if ended.step is not None and ended.cause is Cause.LOST:
+        healthy = self._drop(answer.bad)
+        if ended.step is not None and ended.cause is Cause.LOST and not answer.bad:
             self._sweep(ended.step, healthy)
         need = self.want - len(healthy)
         if need > 0:
@@ -242,6 +261,16 @@ class Supervisor:
         after = self._running_job()
         self.say("Info", f"Updating to new node list {after.info.nodes}")
         self._renew(after)
+
+    def _drop(self, bad: Sequence[str]) -> list[str]:
+        """Shrink the job to its healthy nodes, and return those."""
+        held = expand(self._running_job().info.nodes)
+        healthy = [node for node in held if node not in bad]
+        if len(healthy) < len(held):
+            self.say("Info", "Job failed - Dropping unhealthy nodes")
+            self.job.keep_only(healthy)
+            self.say("Info", f"Successfully shrunk job to retain healthy nodes {fold(healthy)}")
+        return healthy
 
     def _sweep(self, step: Step, nodes: Sequence[str]) -> None:
         found = self.job.check_step(step.step, nodes, sweep=True)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import liveness
 from hpadmin.recovery.resume.child import Child
 from hpadmin.recovery.resume.heartbeat import Heartbeat
 from hpadmin.recovery.resume.messages import Cause
-from hpadmin.recovery.resume.ownjob import OwnJob
 
-TICK_SECONDS = 0.5
+TICK_SECONDS = 0.25
 LOOK_EVERY_SECONDS = 4.0
 """Between two sstat of a running step; longer for wide steps, see `Attempt._next_look`."""
 SILENT_SECONDS = 3.0
@@ -26,8 +23,8 @@ CLEARED_SECONDS = 30.0
 """The next look after the agent has found nothing wrong with nodes that did not answer."""
 SETTLE_SECONDS = 2.0
 """A closed connection is looked into when srun still runs so long afterwards: mostly it just ends."""
-KILL_SECONDS = 15.0
-"""srun gets so long to end after its step was cancelled, before it is killed."""
+KILL_SECONDS = 1.5
+"""srun gets so long to end after its step was ended: with a dead node it would wait for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +65,15 @@ class Attempt:
     """One srun under watch.
 
     `started` is told the step once it exists; `suspected` asks somebody who knows whether nodes that do not
-    answer are dead; `check_killed` names the nodes whose slurmstepd was killed.
+    answer are dead; `check_killed` names the nodes whose slurmstepd was killed; `end` ends a dead step in Slurm.
     """
 
-    job: OwnJob
     launch: Launch
     heartbeat: Heartbeat | None
     started: Callable[[Step], None]
     suspected: Callable[[Step, Cause, tuple[str, ...], Child], bool]
     check_killed: Callable[[Step], tuple[str, ...]]
+    end: Callable[[Step], None]
     step: Step | None = None
     _peers: frozenset[str] = frozenset()
     _missing_since: float | None = None
@@ -194,11 +191,8 @@ class Attempt:
         return quiet > self.heartbeat.seconds
 
     def _end(self, child: Child, step: Step) -> int:
-        """End a dead step: cancel it through Slurm, then srun, by force if it does not go."""
-        try:
-            self.job.end_step(step.step)
-        except OperationFailed as error:
-            sys.stderr.write(f"srun: {error}\n")
+        """End a dead step: through Slurm, then srun, by force if it does not go."""
+        self.end(step)
         deadline = time.monotonic() + KILL_SECONDS
         while time.monotonic() < deadline:
             status = child.wait(TICK_SECONDS)
