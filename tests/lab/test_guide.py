@@ -80,7 +80,9 @@ def test_status_tells_every_node(lab: Lab) -> None:
 
     from admin_cli.root import root
 
-    done = CliRunner().invoke(root, ["lab", "status", "--name", lab.name, "-o", "json"], standalone_mode=False)
+    done = CliRunner().invoke(
+        root, ["lab", "status", "--name", lab.name, "-o", "json"], standalone_mode=False
+    )
     nodes = json.loads(done.stdout)["nodes"]
     assert {node["role"] for node in nodes} == {"controller", "login", "compute"}
     assert {node["status"] for node in nodes} == {"ready"}
@@ -106,7 +108,12 @@ STARTING_UP = (
 """What a controller says at its very first start, when there is no state to recover yet."""
 
 
-BETWEEN_PROCESSES = ("slurm_send_node_msg", "slurm_receive_msg", "Connection reset by peer", "Socket timed out")
+BETWEEN_PROCESSES = (
+    "slurm_send_node_msg",
+    "slurm_receive_msg",
+    "Connection reset by peer",
+    "Socket timed out",
+)
 """What says nothing of configuration: an srun that ended before the controller told it so."""
 
 

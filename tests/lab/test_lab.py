@@ -1,0 +1,126 @@
+"""The lab itself: it converges, breaks machines on request, replaces them, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from hpadmin.errors import InvalidInput
+from hpadmin.lab.cluster import Lab
+from hpadmin.lab.engine import connect
+from hpadmin.request import Source
+from tests.support import labs
+
+pytestmark = pytest.mark.lab
+
+
+def cluster(workers: int) -> Source:
+    return labs.request(
+        ("controller", "ml.c5.xlarge", 1, "Controller", None),
+        ("workers", "ml.g5.12xlarge", workers, "Compute", "gpu"),
+    )
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with labs.running_lab(cluster(2)) as running:
+        yield running
+
+
+def everything() -> set[str]:
+    """Every container and network that any lab made."""
+    client = connect()
+    containers = {str(one.name) for one in client.containers.list(all=True, filters={"label": "hpadmin.lab"})}
+    return containers | {str(one.name) for one in client.networks.list(filters={"label": "hpadmin.lab"})}
+
+
+def facts(lab: Lab) -> dict[str, tuple[str, str]]:
+    return {node.instance.name: (node.instance.instance_id, node.instance.address) for node in lab.nodes()}
+
+
+def test_a_second_up_changes_nothing(lab: Lab) -> None:
+    before = facts(lab)
+    started = {node.container: lab.runner(node.instance.name).run(["stat", "-c", "%Y", "/proc/1"], timeout=10).stdout
+               for node in lab.nodes()}  # fmt: skip
+    lab.up(cluster(2), say=lambda _: None)
+    assert facts(lab) == before
+    assert started == {
+        node.container: lab.runner(node.instance.name).run(["stat", "-c", "%Y", "/proc/1"], timeout=10).stdout
+        for node in lab.nodes()
+    }
+
+
+def test_a_group_grows_while_a_job_runs_and_shrinks_again(lab: Lab) -> None:
+    before = facts(lab)
+    job = labs.submit(lab, "-p", "gpu", "-N1", "--wrap", "sleep 600")
+    labs.wait_for_state(lab, job, "RUNNING")
+    lab.up(cluster(3), say=lambda _: None)
+    assert set(facts(lab)) == {*before, "workers-3"}
+    assert len(lab.slurm_states()) == 3
+    lab.up(cluster(2), say=lambda _: None)
+    assert facts(lab) == before
+    assert len(lab.slurm_states()) == 2
+    assert labs.job_field(lab, job, "JobState") == "RUNNING"
+    assert labs.job_field(lab, job, "Restarts") == "0"
+    labs.login(lab, "scancel", str(job))
+
+
+def test_a_replaced_node_comes_back_under_its_name_with_another_address(lab: Lab) -> None:
+    old = lab.node("workers-2").instance
+    new = lab.replace("workers-2")
+    assert new.hostname == old.hostname
+    assert new.address != old.address
+    assert new.instance_id != old.instance_id
+    lab.wait_ready(timeout=240, say=lambda _: None)
+    labs.wait_until(
+        lambda: labs.login(lab, "sinfo", "-h", "-n", new.hostname, "-o", "%o").stdout.strip() == new.address,
+        120,
+        "Slurm knows the new address",
+    )
+    ran = labs.login(lab, "srun", "-p", "gpu", "-w", new.hostname, "hostname")
+    assert ran.stdout.strip() == new.hostname
+
+
+@pytest.mark.parametrize(("kind", "docker_word"), [("pause", "paused"), ("kill", "exited")])
+def test_a_broken_machine_is_seen_and_heals(lab: Lab, kind: str, docker_word: str) -> None:
+    lab.fault("workers-1", kind)
+    assert lab.node("workers-1").status == docker_word
+    lab.fault("workers-1", "heal")
+    lab.wait_ready(timeout=240, say=lambda _: None)
+    assert labs.login(
+        lab, "srun", "-p", "gpu", "-w", lab.node("workers-1").instance.hostname, "hostname"
+    ).stdout
+
+
+def test_a_disconnected_machine_hears_nobody_until_it_heals(lab: Lab) -> None:
+    name, address = lab.node("workers-1").instance.hostname, lab.node("workers-1").instance.address
+    controller = lab.runner("controller-1")
+    assert controller.run(["ping", "-c1", "-W2", address], timeout=20).returncode == 0
+    lab.fault("workers-1", "disconnect")
+    assert controller.run(["ping", "-c1", "-W2", address], timeout=20).returncode != 0
+    lab.fault("workers-1", "heal")
+    assert controller.run(["ping", "-c1", "-W2", address], timeout=20).returncode == 0
+    lab.wait_schedulable(timeout=240, say=lambda _: None, nodes=[name])
+
+
+def test_unknown_nodes_and_faults_are_named(lab: Lab) -> None:
+    with pytest.raises(InvalidInput, match="has no node workers-9") as unknown:
+        lab.fault("workers-9", "kill")
+    assert "workers-1" in unknown.value.hint
+    with pytest.raises(InvalidInput, match="no fault 'burn'"):
+        lab.fault("workers-1", "burn")
+
+
+def test_down_removes_its_own_and_nothing_else(lab: Lab) -> None:
+    others = everything()
+    small = labs.request(("controller", "ml.c5.large", 1, "Controller", None), name="small")
+    with labs.running_lab(small) as brief:
+        assert {name for name in everything() - others if brief.name in name} == {
+            f"{brief.name}-controller-1",
+            f"hpadmin-{brief.name}",
+        }
+    assert not any(brief.name in name for name in everything())
+    assert {name for name in others if lab.name in name} <= everything()
+    with pytest.raises(InvalidInput):
+        Lab.find(brief.name)

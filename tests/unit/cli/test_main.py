@@ -1,0 +1,78 @@
+"""The top level of the command line: help without click, errors without tracebacks."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import hpadmin
+from admin_cli.main import COMMANDS, help_text
+from admin_cli.report import reporting_errors
+from admin_cli.root import root
+from hpadmin.errors import DriftBlocks, InvalidInput, OperationFailed, Problem
+
+HPADMIN = str(Path(sys.executable).with_name("hpadmin"))
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_the_quick_help_is_the_help_that_click_gives(option: str) -> None:
+    quick = subprocess.run([HPADMIN, option], capture_output=True, text=True, check=True)
+    assert quick.stdout == help_text()
+    assert CliRunner().invoke(root, [option]).stdout == help_text()
+
+
+def test_the_quick_help_imports_no_click() -> None:
+    code = "import sys; sys.argv = ['hpadmin', '--help']; from admin_cli.main import cli; cli(); " \
+           "sys.exit('click' in sys.modules)"  # fmt: skip
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
+def test_version() -> None:
+    assert subprocess.run([HPADMIN, "--version"], capture_output=True, text=True, check=True).stdout == (
+        f"hpadmin, version {hpadmin.__version__}\n"
+    )
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_group_is_there_and_says_what_its_commands_do(name: str) -> None:
+    group = importlib.import_module(f"admin_cli.{name}").group
+    assert isinstance(group, click.Group)
+    for command in group.commands.values():
+        done = CliRunner().invoke(root, [name, str(command.name), "--help"])
+        assert done.exit_code == 0
+        assert command.help
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    done = subprocess.run([HPADMIN, "nosuch"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "No such command 'nosuch'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (OperationFailed("it broke", hint="mend it"), 1, "hpadmin: it broke\n  mend it\n"),
+        (
+            InvalidInput("bad", [Problem("A.b", "no"), Problem("", "never")]),
+            2,
+            "hpadmin: bad\n  A.b: no\n  never\n",
+        ),
+        (DriftBlocks("changed by hand"), 4, "hpadmin: changed by hand\n"),
+    ],
+)
+def test_errors_become_words_and_exit_codes(
+    error: Exception, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info, reporting_errors():
+        raise error
+    assert exit_info.value.code == code
+    captured = capsys.readouterr()
+    assert captured.err == words
+    assert captured.out == ""
