@@ -1,12 +1,14 @@
 """Records what real slurmctlds decide, for the replay in tests/unit/topology.
 
-    python -m tests.slurm.topology.record 24.11 1 120 > tests/unit/topology/data/placements-24.11.jsonl
+    python -m tests.slurm.topology.record 24.11 1 125 tests/unit/topology/data/placements-24.11.jsonl.gz
 
-The numbers are the first seed and the one after the last; a scenario has about twenty cases and takes some
-seconds."""
+The numbers are the first seed and the one after the last. A scenario has about twenty cases and takes some two
+seconds; the whole file is written at the end.
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -32,14 +34,17 @@ def play(machine: Box, scenarios: Iterable[dict[str, Any]]) -> Iterator[dict[str
         yield from (json.loads(line) for line in done.stdout.splitlines())
 
 
-def main(release: str, first: int, last: int) -> None:
-    """Print the scenarios of these seeds with their outcomes, one a line."""
+def main(release: str, first: int, last: int, file: Path) -> None:
+    """Write the scenarios of these seeds with their outcomes to `file`, one a line, compressed."""
+    lines = []
     with box(release) as machine:
         wanted = (scenario(seed, Release.parse(release)) for seed in range(first, last))
         for played in play(machine, wanted):
-            sys.stdout.write(json.dumps(played, separators=(",", ":")) + "\n")
-            sys.stdout.flush()
+            lines.append(json.dumps(played, separators=(",", ":")) + "\n")
+            sys.stderr.write(f"{len(lines)} of {last - first}\n")
+    with file.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
+        packed.write("".join(lines).encode())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
