@@ -67,10 +67,10 @@ def _why_not_in_place(request: Request, job: JobView, bad: tuple[str, ...], left
         return "the batch script's own node is lost"
     if left == 0:
         return "no node of the job is left"
-    if request.want and left >= request.want:
-        return ""
     if request.cause is Cause.STUCK:
         return "the job could not grow"
+    if request.want and left >= request.want:
+        return ""
     if job.gres:
         return "Slurm cannot add nodes to a job with GRES"
     if not job.can_grow:

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pathlib import Path
 from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import messages
 from hpadmin.recovery.resume.stepcheck import Stepd
-from hpadmin.slurm.command import Runner
+from hpadmin.slurm.command import Completed, Runner
 from hpadmin.slurm.commands import CommandReader
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.reader import JobDetail
@@ -36,6 +37,43 @@ HELPER_NAME = "auto-resume-{job_id}"
 
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SLURM_CONF", "TMPDIR", "TZ")
 _GRANTED = re.compile(r"(?:Granted|Pending) job allocation (\d+)")
+
+
+OUTAGE_SECONDS = 600.0
+"""A slurmctld that does not answer is waited for so long: it may be restarting, or its standby taking over."""
+
+_AWAY = (
+    "Unable to contact slurm controller",
+    "Zero Bytes were transmitted or received",
+    "Socket timed out on send/recv operation",
+    "Connection refused",
+    "Slurm backup controller in standby mode",
+)
+"""What commands say when slurmctld is away (src/common/slurm_errno.c): the same command may succeed later."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A `Runner` that tries again while slurmctld is away."""
+
+    runner: Runner
+    pause: float = 2.0
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        deadline = time.monotonic() + OUTAGE_SECONDS
+        while True:
+            done = self.runner.run(argv, timeout=timeout, stdin=stdin, env=env)
+            away = done.returncode != 0 and any(words in done.stderr for words in _AWAY)
+            if not away or time.monotonic() > deadline:
+                return done
+            time.sleep(self.pause)
 
 
 def quiet(environment: Mapping[str, str]) -> dict[str, str]:
@@ -127,7 +165,13 @@ class OwnJob:
         if detail is None:
             raise OperationFailed(f"job {self.job_id} is gone")
         self._set_extra(detail.extra)
-        self._update(helper, "numnodes=0")
+        try:
+            self._update(helper, "numnodes=0")
+        except OperationFailed:
+            # The answer may have been lost, not the deed.
+            after = self.read()
+            if after is None or after.info.node_count <= detail.info.node_count:
+                raise
 
     def end_step(self, step: int) -> None:
         """Kill what runs of a step. scancel tries again for 15 s when the step has ended: do not call it then."""

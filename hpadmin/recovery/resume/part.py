@@ -1,6 +1,6 @@
 """The agent's part that resumes jobs: in each cycle it looks for questions, answers them, and requeues.
 
-    agent = Agent(…, parts=[ResumePart(reader, node_control, CommandJobControl(Local()), Store(path))])
+    agent = Agent(…, parts=[over_commands(reader, node_control, runner, state_dir)])
 
 Level-triggered: everything is found again in Slurm, so this process may be killed between any two lines. What
 Slurm would forget is written into the store before it is done.
@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from hpadmin.errors import OperationFailed
 from hpadmin.recovery import reasons
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.resume import messages
-from hpadmin.recovery.resume.control import Hints, JobControl
+from hpadmin.recovery.resume.control import CommandJobControl, Hints, JobControl
 from hpadmin.recovery.resume.decide import decide
 from hpadmin.recovery.resume.facts import (
     Health,
@@ -30,7 +31,8 @@ from hpadmin.recovery.resume.facts import (
 )
 from hpadmin.recovery.resume.messages import Action, Answer, Cause, Phase, Request
 from hpadmin.recovery.resume.reach import reach
-from hpadmin.recovery.resume.store import Incident, JobRecord, State, Store
+from hpadmin.recovery.resume.store import Incident, JobRecord, State, Store, path_in
+from hpadmin.slurm.command import Runner
 from hpadmin.slurm.control import NewState, SlurmControl
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.reader import JobDetail, JobInfo, SlurmReader
@@ -45,6 +47,11 @@ ORPHAN_SECONDS = 30.0
 """A helper allocation whose job has had no open question for so long is left over."""
 UNASKED = "agent"
 """The request id of incidents that no supervisor asked about."""
+
+
+def over_commands(reader: SlurmReader, nodes: SlurmControl, runner: Runner, state_dir: Path) -> ResumePart:
+    """Return the part as the agent runs it: over Slurm's commands, its store in the state directory."""
+    return ResumePart(reader, nodes, CommandJobControl(runner), Store(path_in(state_dir)))
 
 
 @dataclass

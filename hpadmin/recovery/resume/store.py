@@ -130,6 +130,11 @@ class Incident:
         return self.over - self.at if self.over else None
 
 
+def path_in(state_dir: Path) -> Path:
+    """Return where the store lies in hpadmin's state directory."""
+    return state_dir / "resume.sqlite"
+
+
 class Store:
     """The file. Its one writer is the leading agent; anybody may read."""
 

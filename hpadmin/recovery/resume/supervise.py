@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hpadmin.errors import HpadminError
 from hpadmin.recovery.resume import child, heartbeat, srunargs
-from hpadmin.recovery.resume.ownjob import OwnJob, quiet
+from hpadmin.recovery.resume.ownjob import OwnJob, Patient, quiet
 from hpadmin.recovery.resume.supervisor import Options, Supervisor
 from hpadmin.recovery.resume.watch import Launch
 from hpadmin.slurm.command import Local
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     os.environ.update(quiet(environment))
     os.chdir("/")
     assert job_id is not None
-    return child.end_like(Supervisor(OwnJob(Local(), job_id), launch, options, _write).run())
+    return child.end_like(Supervisor(OwnJob(Patient(Local()), job_id), launch, options, _write).run())
 
 
 def _leaving_spares(launch: Launch, spares: int) -> Launch:

@@ -280,12 +280,19 @@ class Supervisor:
 
     def _expand(self, detail: JobDetail, need: int, avoid: Sequence[str]) -> None:
         self.say("Info", f"Waiting for {need} node(s) to join the job")
-        helper = self._allocate(self.job.helper_command(detail, need, avoid))
-        try:
-            self.job.merge(helper)
-        except OperationFailed:
-            self.job.cancel(helper)
-            raise
+        for again in (True, True, False):
+            try:
+                helper = self._allocate(self.job.helper_command(detail, need, avoid))
+                self.job.merge(helper)
+                break
+            except OperationFailed as error:
+                # Whatever came of it is not left behind, also where only its number was lost.
+                for left in self.job.helpers():
+                    self.job.cancel(left)
+                if not again:
+                    raise
+                self.say("Error", f"{error.message}; trying again")
+                self._pause(3.0)
         self.say("Info", "Job Expansion complete")
 
     def _allocate(self, argv: Sequence[str]) -> int:

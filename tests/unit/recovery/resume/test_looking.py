@@ -1,0 +1,210 @@
+"""What is read from Slurm and /proc, and how nodes are judged by it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpadmin.errors import InvalidInput
+from hpadmin.nodes.report import HealthReport
+from hpadmin.nodes.report import Verdict as HealthVerdict
+from hpadmin.recovery.observe import Observation
+from hpadmin.recovery.resume import heartbeat, liveness
+from hpadmin.recovery.resume.control import read_hints
+from hpadmin.recovery.resume.facts import Health, Reach, has_gres, judge
+from hpadmin.recovery.resume.reach import reach
+from hpadmin.recovery.resume.stepcheck import Stepd, leftovers, stepd
+from hpadmin.slurm.reader import NodeInfo
+from hpadmin.slurm.states import NodeState
+
+SEEN = Observation(at=1000, nodes={}, unreachable={"far": 990})
+
+
+def node(
+    name: str = "n2", state: str = "ALLOCATED", reason: str = "", extra: str = "", gres: str = ""
+) -> NodeInfo:
+    return NodeInfo(name, NodeState.parse(state), reason=reason, extra=extra, gres=gres)
+
+
+FAILED = HealthReport(HealthVerdict.FAILED, 500, "xid-79", "reboot", "PCI:0000:01:00").merged_into("") or ""
+WATCHED = HealthReport(HealthVerdict.FAILED, 500, "xid-13", "monitor", "PCI:0000:01:00").merged_into("") or ""
+
+
+@pytest.mark.parametrize(
+    ("info", "how", "health", "dead", "marked"),
+    [
+        (node(), None, Health.GOOD, False, False),
+        (node(), Reach.ANSWERS, Health.GOOD, False, False),
+        (node(), Reach.REFUSES, Health.GOOD, False, False),
+        (node(), Reach.LOST, Health.BAD, True, False),
+        (node(), Reach.SILENT, Health.BAD, True, False),
+        (node(state="DOWN", reason="Not responding"), None, Health.BAD, True, False),
+        (node(state="ALLOCATED+FAIL", reason="Action:Replace"), Reach.ANSWERS, Health.BAD, False, True),
+        (node(state="ALLOCATED+FAIL", reason="hpadmin: reboot: xid-79: x"), None, Health.BAD, False, True),
+        # An administrator's drain is no fault, nor is history in the Reason of a node in service.
+        (
+            node(state="ALLOCATED+DRAIN", reason="bad PSU, ticket 4711"),
+            Reach.ANSWERS,
+            Health.GOOD,
+            False,
+            False,
+        ),
+        (node(reason="hpadmin: returned: replaced because of xid-79"), None, Health.GOOD, False, False),
+        (
+            node(state="MIXED+DRAIN+INVALID_REG", reason="gres/gpu count reported lower"),
+            None,
+            Health.BAD,
+            False,
+            False,
+        ),
+        (node(extra=FAILED), Reach.ANSWERS, Health.BAD, False, False),
+        (node(extra=WATCHED), Reach.ANSWERS, Health.GOOD, False, False),
+        (node("far"), None, Health.UNSURE, False, False),
+        (node("far"), Reach.ANSWERS, Health.GOOD, False, False),
+        (node(state="UNKNOWN"), None, Health.UNSURE, False, False),
+    ],
+)
+def test_judging_a_node(info: NodeInfo, how: Reach | None, health: Health, dead: bool, marked: bool) -> None:
+    view = judge(info, SEEN, how)
+    assert (view.health, view.dead, view.marked) == (health, dead, marked)
+    assert view.refuses == (how is Reach.REFUSES)
+    assert view.why or health is Health.GOOD
+
+
+@pytest.mark.parametrize(
+    ("words", "gres", "exclusive", "expected"),
+    [
+        ("cpu=4,node=2", "", True, False),
+        ("cpu=4,node=2,gres/gpu=8", "", False, True),
+        ("cpu=4,node=2", "gpu:4", True, True),
+        ("cpu=4,node=2", "gpu:4", False, False),
+    ],
+)
+def test_jobs_with_gres(words: str, gres: str, exclusive: bool, expected: bool) -> None:
+    nodes = {name: node(name, gres=gres) for name in ("n1", "n2")}
+    assert has_gres(words, nodes, ("n1", "n2"), exclusive) is expected
+
+
+def test_sstat_tells_who_is_there_and_who_is_silent() -> None:
+    silent = (
+        "sstat: error: slurm_job_step_stat: unknown return given from n2: 9001 rc = Communication connection failure\n"
+        "sstat: error: problem getting step_layout for StepId=1.0: Communication connection failure\n"
+    )
+    view = liveness.read_sstat("1.0|n1|441\n1.0|n3|442,443\n1.1|n4|9\n", silent, "1.0")
+    assert view == liveness.StepView(frozenset({"n1", "n3"}), frozenset({"n2"}), told=True)
+    assert not liveness.read_sstat("", "", "1.0").told
+
+
+def test_connections_of_a_process_are_those_that_others_opened_to_it() -> None:
+    import os
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert liveness.connections(os.getpid()) == frozenset()
+        with socket.create_connection(server.getsockname()) as client, server.accept()[0]:
+            found = liveness.connections(os.getpid())
+            assert len(found) == 1
+            port = client.getsockname()[1]
+            assert f":{port:04X}>" in next(iter(found))
+        assert liveness.connections(os.getpid()) == frozenset()
+
+
+@pytest.fixture
+def slurmd() -> Iterator[tuple[str, int]]:
+    """Something that closes a connection as soon as the other side does."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(1)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield server.getsockname()
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join(5)
+
+
+def test_reaching_a_slurmd_that_lives_one_that_hangs_and_one_that_is_gone(slurmd: tuple[str, int]) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as hanging,
+        socket.create_server(("127.0.0.1", 0), backlog=0) as full,
+        socket.create_connection(full.getsockname()),  # the queue is full: the kernel drops what comes next
+    ):
+        with socket.create_server(("127.0.0.1", 0)) as gone:
+            refused = gone.getsockname()
+        targets = {
+            "alive": slurmd,
+            "hangs": hanging.getsockname(),
+            "gone": refused,
+            "far": full.getsockname(),
+        }
+        found = reach(targets, timeout=1.0)
+    assert found["alive"] is Reach.ANSWERS
+    assert found["hangs"] is Reach.SILENT
+    assert found["gone"] is Reach.REFUSES
+    assert found["far"] is Reach.LOST
+
+
+def test_a_slurmstepd_is_judged_by_its_socket(tmp_path: Path) -> None:
+    assert stepd(tmp_path, "n1", 82, 0) is Stepd.ENDED
+    with socket.socket(socket.AF_UNIX) as alive:
+        alive.bind(str(tmp_path / "n1_82.0"))
+        alive.listen()
+        assert stepd(tmp_path, "n1", 82, 0) is Stepd.ALIVE
+    assert stepd(tmp_path, "n1", 82, 0) is Stepd.KILLED
+    (tmp_path / "n1_82.1").mkdir()
+    assert stepd(tmp_path, "n1", 82, 1) is not Stepd.KILLED
+
+
+def test_left_over_processes_are_those_of_this_very_step(tmp_path: Path) -> None:
+    def process(pid: int, *variables: str) -> None:
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "environ").write_bytes(b"\0".join(each.encode() for each in variables) + b"\0")
+
+    process(100, "SLURM_JOB_ID=82", "SLURM_STEP_ID=0", "SLURMD_NODENAME=n1", "HOME=/root")
+    process(101, "SLURM_JOB_ID=82", "SLURM_STEP_ID=1", "SLURMD_NODENAME=n1")
+    process(102, "SLURM_JOB_ID=820", "SLURM_STEP_ID=0", "SLURMD_NODENAME=n1")
+    process(103, "SLURM_JOB_ID=82", "SLURM_STEP_ID=0", "SLURMD_NODENAME=n2")
+    (tmp_path / "self").mkdir()
+    assert leftovers(82, 0, "n1", tmp_path) == [100]
+
+
+@pytest.mark.parametrize("text", ["600", "log:", "log:x", ":60", "log:1", "/f:-5", "/f:٣٠"])
+def test_heartbeats_that_mean_nothing_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        heartbeat.parse(text)
+
+
+def test_a_heartbeat_file_tells_its_time(tmp_path: Path) -> None:
+    import os
+
+    beat = heartbeat.parse(f"{tmp_path}/beat-%j:30")
+    assert beat is not None
+    assert beat.last(82) is None
+    (tmp_path / "beat-82").touch()
+    os.utime(tmp_path / "beat-82", (1000, 1000))
+    assert beat.last(82) == 1000
+    assert heartbeat.parse("") is None
+
+
+def test_hints_are_taken_from_lines_that_are_jobs() -> None:
+    text = (
+        "JobId=5 JobName=auto-resume-4 UserId=a(1) Extra=auto-resume  StdErr=x\n"
+        "JobId=4 JobName=train UserId=a(1) Comment=hi Extra=<auto-resume/1 step=0 phase=ask>  StdErr=x\n"
+        "JobId=6 JobName=x Comment=forged\n"
+        "JobId=4711 JobName=y Extra=<auto-resume/1 forged>\n"
+        "no job at all Extra=<auto-resume/1 >\n"
+    )
+    hints = read_hints(text)
+    assert set(hints.records) == {4, 4711}
+    assert hints.helpers == {5: 4}
