@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from admin_cli.config_changes import COMMANDS
+from admin_cli.config_lint import lint
 from admin_cli.options import RequestInputs, SiteInputs, request_options, site_options
 from admin_cli.report import output_option, print_json, say
 
@@ -82,5 +83,5 @@ def _problem(path: str, message: str) -> dict[str, str]:
     return {"path": path, "message": message}
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, lint):
     group.add_command(_command)

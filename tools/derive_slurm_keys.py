@@ -50,6 +50,15 @@ TABLES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """Name of each table (file, and the key that opens a line of its own kind) to where the releases keep it."""
 
+WORDS = {
+    "DebugFlags": (CONF, "debug_str2flags"),
+    "PrologFlags": (CONF, "prolog_str2flags"),
+    "ReconfigFlags": (CONF, "reconfig_str2flags"),
+    "SelectTypeParameters": (CONF, "_parse_select_type_param"),
+    "AccountingStorageEnforce": (CONF, "_validate_accounting_storage_enforce"),
+}
+"""Keys whose value is a comma list of known words, and the function that compares with each of them."""
+
 KINDS = {
     "S_P_ARRAY": "array",
     "S_P_BOOLEAN": "boolean",
@@ -65,6 +74,9 @@ KINDS = {
 
 _ENTRY = re.compile(r'\{\s*"(?P<key>\w+)"\s*,\s*(?P<kind>S_P_\w+)\s*(?:,\s*(?P<handler>\w+))?')
 _DIES = re.compile(r'if \(s_p_get_\w+\(\s*&\w+,\s*"(\w+)",\s*hashtbl\)\)\s*fatal\(')
+
+
+_WORD = re.compile(r'xstrn?casecmp\(\s*\w+,\s*"([\w=]+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +132,19 @@ def entries(text: str, table: str) -> Iterator[Entry]:
         )
 
 
+def words(text: str, function: str) -> list[str]:
+    """The words that a C function compares its input with."""
+    found = re.search(
+        rf"^(?:extern|static) \w+ {function}\([^;{{]*\{{(.*?)^\}}", text, re.DOTALL | re.MULTILINE
+    )
+    return _WORD.findall(found[1]) if found else []
+
+
 def derive(git_dir: str) -> dict[str, Any]:
     """Read every release; return what keys.json holds."""
     tables: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in TABLES}
     plugins: dict[str, dict[str, list[str]]] = {}
+    known: dict[str, dict[str, list[str]]] = {}
     for release, tag in TAGS.items():
         source = Source(git_dir, tag)
         removed = set(_DIES.findall(source.read(CONF)))
@@ -139,18 +160,25 @@ def derive(git_dir: str) -> dict[str, Any]:
                         fact.setdefault("defunct", []).append(release)
                     if name == "slurm.conf" and entry.key in removed:
                         fact.setdefault("removed", []).append(release)
+        for key, (path, function) in WORDS.items():
+            for word in dict.fromkeys(words(source.read(path), function)):
+                known.setdefault(key, {}).setdefault(word, []).append(release)
         for kind, plugin in source.plugins():
             plugins.setdefault(kind, {}).setdefault(plugin, []).append(release)
     for name, keys in tables.items():
         if not keys and name != "slurm.conf SlurmctldHost":
             raise SystemExit(f"no options found for {name}: the sources look different")
-    return {"releases": TAGS, "tables": tables, "plugins": plugins}
+    if missing := WORDS.keys() - known.keys():
+        raise SystemExit(f"no words found for {', '.join(missing)}: the sources look different")
+    return {"releases": TAGS, "tables": tables, "words": known, "plugins": plugins}
 
 
 def rendered(facts: dict[str, Any]) -> str:
     """JSON with one key a line, so that a new release shows as a readable change."""
     lines = ["{", f'"releases": {json.dumps(facts["releases"])},', '"tables": {']
     lines.append(",\n".join(_block(name, table) for name, table in facts["tables"].items()))
+    lines.append('},\n"words": {')
+    lines.append(",\n".join(_block(key, names) for key, names in facts["words"].items()))
     lines.append('},\n"plugins": {')
     lines.append(",\n".join(_block(kind, names) for kind, names in sorted(facts["plugins"].items())))
     lines.append("}\n}\n")

@@ -102,7 +102,7 @@ def check(
         # Slurm looks for a missing file once a second for a minute, then dies: nobody should wait for that.
         return Verdict(False, tuple(_failed_include(*place) for place in missing))
     around = {"beside": conf_dir if beside else None, "absent": list(absent)}
-    limits = {"timeout": timeout, "grace": 15, "program": program}
+    limits = {"timeout": timeout, "grace": 5, "program": program}
     payload = json.dumps({**order.as_json(), **around, **limits})
     done = runner.run(
         ["unshare", "--net", "--mount", "--uts", "--", "python3", "-"],
@@ -139,24 +139,28 @@ _JOB = re.compile(
 )
 NOISE = re.compile(
     r"Could not open (job|node|reservation|trigger|part|priority|assoc_mgr|last|qos|fed_mgr|dbd|layouts)\S* "
-    r"|NOTE: Trying backup state save file|No \S+ state file|state file .* to recover"
+    r"|NOTE: Trying backup .*state save file|No \S+ state file|state file .* to recover"
     r"|No (job|node|reservation|trigger|partition|last decay|Assoc usage|Qos usage).*file"
     r"|Configured MailProg is invalid|Terminate signal|Sending children SIGKILL"
-    r"|_shutdown_bu_thread"
+    r"|_shutdown_bu_thread|^Locks left set|^Semaphores still set"
 )
 """What slurmctld says because it is a throw-away one on empty state."""
 
 
 def judge(lines: Iterable[str], order: Order, *, primary: bool, seconds: float) -> Verdict:
-    """Read slurmctld's log. Pure."""
+    """Read slurmctld's log; what it repeats counts once. Pure."""
     messages: list[Message] = []
     jobs: dict[int, str] = {}
+    seen: set[str] = set()
     prefix = f"{order.folder}/conf/"
     for line in lines:
         found = _LINE.match(line)
         if found is None or NOISE.search(found["text"]):
             continue
         text = found["text"].replace(prefix, "")
+        if text in seen:
+            continue
+        seen.add(text)
         place = _PLACE.search(text)
         messages.append(
             Message(

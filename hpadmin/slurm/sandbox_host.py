@@ -26,6 +26,8 @@ OWN_ADDRESS = "198.18.0.1"
 """Of the throw-away controller (RFC 2544's range for tests). glibc resolves nothing for a host without one."""
 RUN = Path("/run/slurmctld")
 PRIMARY = "Running as primary controller"
+STARTED = "Saving all slurm state"
+"""Said when a slurmctld that shall end has got through its start."""
 KEPT_FROM_STATE = re.compile(r"^(trigger_state|heartbeat)")
 """State that is not copied: triggers run programs, heartbeats are another controller's."""
 
@@ -93,10 +95,10 @@ def isolate(folder: Path, order: dict[str, Any]) -> None:
 
 
 def run(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
-    """Run slurmctld until it says that it controls, then end it in good order; return what it said.
+    """Run slurmctld until it says that it controls, then end it; return what it said.
 
     It is asked to end at once, but works through the rest of its start first: what it dies of after that
-    line (schedulers, MCS) is seen too.
+    line (schedulers, MCS) is seen too. Then it is killed; one that hangs in its end is after the grace.
     """
     started = time.monotonic()
     deadline = started + order["timeout"]
@@ -122,10 +124,13 @@ def run(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
                 ended = not chunk
                 *whole, rest = (rest + chunk).split(b"\n")
                 lines += [line.decode("utf-8", "replace") for line in whole]
-                if not primary and any(line.endswith(PRIMARY) for line in lines[-len(whole) :]):
+                said = lines[len(lines) - len(whole) :]
+                if not primary and any(line.endswith(PRIMARY) for line in said):
                     primary = True
                     process.send_signal(signal.SIGTERM)
                     deadline = time.monotonic() + order["grace"]
+                if primary and any(line.endswith(STARTED) for line in said):
+                    break  # nothing that comes now matters
         if ended:
             process.wait(timeout=order["grace"])
     finally:

@@ -32,7 +32,8 @@ DROPPED = frozenset(
 )  # fmt: skip
 """Keys whose lines are left out, in lower case."""
 WITHOUT_DATABASE = frozenset({"accountingstorageenforce", "accountingstoragetres"})
-"""Left out as well when there is no state: slurmctld then has no copy of what slurmdbd knows."""
+"""Left out as well with slurmdbd but no state: slurmctld then has no copy of what slurmdbd knows."""
+_TYPE = "accountingstoragetype"
 HARMLESS = "/bin/true"
 PROGRAMS = frozenset({"mailprog", "suspendprogram", "resumeprogram", "resumefailprogram", "rebootprogram"})
 """Programs whose presence means something: replaced by one that does nothing."""
@@ -79,16 +80,20 @@ def prepare(
         "SlurmctldPidFile": f"{folder}/slurmctld.pid",
         **overrides,
     }
-    gone = DROPPED | {key.lower() for key in own} | (frozenset() if state else WITHOUT_DATABASE)
+    gone = DROPPED | {key.lower() for key in own}
     prepared: dict[str, bytes] = {}
     documents: list[Document] = []
+    included = _included(files)
+    accounting = [
+        value for name in ("slurm.conf", *included) for value in _values([loads(files[name])], _TYPE)
+    ]
+    alone = state is None and any(value.lower().endswith("/slurmdbd") for value in accounting)
+    gone = gone | WITHOUT_DATABASE if alone else gone
     for name, content in files.items():
-        if name in ("slurm.conf", *_included(files)):
+        if name == "slurm.conf" or name in included:
             document = loads(content)
             documents.append(document)
-            edited = Document(
-                _tamed(s, gone, folder, database=state is not None) for s in document.statements
-            )
+            edited = Document(_tamed(s, gone, folder, alone=alone) for s in document.statements)
             prepared[name] = dumps(edited)
         else:
             prepared[name] = content
@@ -111,7 +116,8 @@ def prepare(
     )
 
 
-def _tamed(statement: Statement, gone: Iterable[str], folder: str, *, database: bool) -> Statement:
+def _tamed(statement: Statement, gone: Iterable[str], folder: str, *, alone: bool) -> Statement:
+    """Make one statement harmless. `alone`: slurmdbd is configured, but nothing of it can be known here."""
     key, value = statement.key.lower(), statement.value
     if key in gone:
         return _blanked(statement)
@@ -119,15 +125,8 @@ def _tamed(statement: Statement, gone: Iterable[str], folder: str, *, database: 
         return _replaced(statement, HARMLESS)
     if key == "slurmschedlogfile":
         return _replaced(statement, f"{folder}/sched.log")
-    if key == "accountingstoragetype" and not database and value.lower().endswith("/slurmdbd"):
+    if alone and key == _TYPE and value.lower().endswith("/slurmdbd"):
         return _blanked(statement)
-    if key == "partitionname" and not database:
-        for pair in statement.attributes:
-            if (
-                pair.key.lower() == "qos"
-            ):  # without slurmdbd's copy slurmctld knows no QOS and would die of it
-                start, end = statement.raw_span(pair.start, pair.end)
-                return Statement(statement.raw[:start] + " " * (end - start) + statement.raw[end:])
     return statement
 
 

@@ -1,0 +1,83 @@
+"""Rules about what auto-resume (``srun --auto-resume=1``) needs of Slurm's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hpadmin.slurmconf import plugstack
+from hpadmin.slurmconf.grammar import FileKind
+from hpadmin.slurmconf.lint.finding import Finding, Rule, Subject, info, warning
+from hpadmin.slurmconf.lint.values import tokens
+from hpadmin.slurmconf.records import Origin
+from hpadmin.slurmconf.view import View
+
+PLUGIN = "auto_resume"
+"""Part of the SPANK plugin's file name."""
+
+
+def settings(subject: Subject) -> Iterator[Finding]:
+    """Settings that stop a job from going on with other nodes."""
+    view = subject.references
+    if view is None:
+        return
+    place = _place(view, "SchedulerParameters")
+    parameters = tokens(view, "SchedulerParameters")
+    if "permit_job_expansion" not in parameters:
+        message = (
+            "auto-resume cannot give a running job another node without "
+            "SchedulerParameters=permit_job_expansion; such jobs are requeued"
+        )
+        yield warning(place, "resume-expansion", message)
+    if "disable_job_shrink" in parameters:
+        message = "auto-resume cannot take a failed node out of a running job with disable_job_shrink"
+        yield warning(place, "resume-expansion", message)
+    if view.value("JobRequeue", "1") == "0":
+        message = (
+            "with JobRequeue=0 a job with GRES that lost a node ends, unless it was submitted with --requeue"
+        )
+        yield warning(_place(view, "JobRequeue"), "resume-requeue", message)
+    back = view.value("ReturnToService", "0")
+    if back == "0":
+        message = (
+            "with ReturnToService=0 a node that was down stays out until an admin resumes it, "
+            "a replaced one too: set 1 or 2"
+        )
+        yield warning(_place(view, "ReturnToService"), "resume-return", message)
+    elif back == "1":
+        message = (
+            "with ReturnToService=1 a job loses a node that reboots, even when it is back in time; "
+            "2 lets it keep it"
+        )
+        yield info(_place(view, "ReturnToService"), "resume-return", message)
+    if view.value("SlurmdTimeout") == "0":
+        message = "with SlurmdTimeout=0 a dead node is never noticed, and its job never resumed"
+        yield warning(_place(view, "SlurmdTimeout"), "resume-timeout", message)
+
+
+def _place(view: View, key: str) -> Origin:
+    setting = view.setting(key)
+    return setting.origin if setting is not None else Origin(view.name, 0, 0)
+
+
+def plugin(subject: Subject) -> Iterator[Finding]:
+    """The SPANK plugin, which plugstack.conf must load by name."""
+    if subject.references is None or not subject.whole:
+        return
+    patterns: list[Origin] = []
+    if FileKind.PLUGSTACK in subject.files:
+        for name, document in subject.files[FileKind.PLUGSTACK].documents.items():
+            for line in plugstack.lines(document):
+                if line.option != "include" and PLUGIN in line.path.replace("-", "_"):
+                    return
+                if line.option == "include" and "*" in line.path:
+                    patterns.append(Origin(name, line.number, line.place))
+    configless = "enable_configless" in tokens(subject.references, "SlurmctldParameters")
+    if patterns and configless:
+        message = "nodes without files of their own (configless) do not get what a pattern includes: name the plugins"
+        yield warning(patterns[0], "resume-plugin-pattern", message)
+    elif not patterns:
+        message = "plugstack.conf does not load spank_auto_resume.so, so --auto-resume is not known"
+        yield info(Origin("plugstack.conf", 0, 0), "resume-plugin", message)
+
+
+RULES: tuple[Rule, ...] = (settings, plugin)
