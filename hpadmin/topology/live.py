@@ -54,9 +54,7 @@ def from_running(
     else:
         plugin = configuration.get("TopologyPlugin", "")
         topologies = parse_topology(
-            ask("scontrol", "show", "topology") if plugin.endswith(("block", "tree")) else "",
-            configuration.get("TopologyParam", ""),
-            nodes,
+            ask("scontrol", "show", "topology") if plugin.endswith(("block", "tree")) else "", nodes
         )
     return Snapshot(nodes, topologies, release, partitions, jobs)
 
@@ -137,10 +135,10 @@ def _jobs(text: str) -> tuple[JobView, ...]:
     return tuple(found)
 
 
-def parse_topology(text: str, param: str, nodes: tuple[NodeView, ...]) -> TopologySet:
+def parse_topology(text: str, nodes: tuple[NodeView, ...]) -> TopologySet:
     """Parse ``scontrol show topology`` of topology/block or topology/tree; anything else is flat.
 
-    Aggregated blocks are left out: they follow from the sizes. `param` is TopologyParam, unused by both.
+    Aggregated blocks are left out: they follow from the sizes.
     """
     blocks: list[Block] = []
     sizes: set[int] = set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,10 @@ def command(*argv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+class NotUpError(RuntimeError):
+    """slurmctld died, or did not answer within a minute; the message is its log."""
+
+
 class Controller:
     """A slurmctld with the configuration of one scenario, fresh state, stopped on exit."""
 
@@ -85,7 +90,9 @@ class Controller:
         deadline = time.monotonic() + 60
         while "is UP" not in command("scontrol", "ping").stdout:
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("slurmctld did not start:\n" + self.log())
+                log = self.log()
+                self.__exit__()
+                raise NotUpError(log)
             time.sleep(0.02)
         return self
 
@@ -95,6 +102,7 @@ class Controller:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def __exit__(self, *unused: object) -> None:
+        """Kill slurmctld: nothing of its state is kept."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -152,24 +160,45 @@ def set_state(step: dict[str, Any]) -> None:
 
 def play(scenario: dict[str, Any]) -> dict[str, Any]:
     """Run all steps of one scenario on its own slurmctld."""
-    with Controller(scenario["files"]) as controller:
+    with Controller(scenario["files"]):
         for step in scenario["steps"]:
             if step["op"] == "submit":
                 step["outcome"] = submit(step)
             else:
                 set_state(step)
-        scenario["warnings"] = [
-            line.split("] ", 1)[-1]
-            for line in controller.log().splitlines()
-            if "warning:" in line or "fatal:" in line
-        ]
     return scenario
 
 
+def complaints(log: str) -> list[str]:
+    """What slurmctld warned of, what it died of, and errors about topology, without time stamps.
+
+    Other errors are those of a first start: there is no state to restore yet.
+    """
+    lines = [line.split("] ", 1)[-1] for line in log.splitlines()]
+    return [
+        line
+        for line in lines
+        if line.startswith(("warning:", "fatal:"))
+        or (line.startswith("error:") and re.search("topolog|block|switch|hostlist", line, re.IGNORECASE))
+    ]
+
+
+def load(files: dict[str, str]) -> dict[str, Any]:
+    """Start slurmctld on these files and tell whether it came up, what it complained of and what it knows."""
+    try:
+        with Controller(files) as controller:
+            topology = command("scontrol", "show", "topology").stdout
+            return {"up": True, "complaints": complaints(controller.log()), "topology": topology}
+    except NotUpError as failure:
+        return {"up": False, "complaints": complaints(str(failure)), "topology": ""}
+
+
 def main() -> None:
-    """Play every scenario on standard input."""
+    """Answer every line of standard input: ``{"load": files}``, or a scenario to play."""
     for line in sys.stdin:
-        sys.stdout.write(json.dumps(play(json.loads(line)), separators=(",", ":")) + "\n")
+        wanted = json.loads(line)
+        answer = load(wanted["load"]) if "load" in wanted else play(wanted)
+        sys.stdout.write(json.dumps(answer, separators=(",", ":")) + "\n")
         sys.stdout.flush()
 
 

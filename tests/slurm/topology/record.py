@@ -2,9 +2,8 @@
 
     python -m tests.slurm.topology.record 24.11 1 125 tests/unit/topology/data/placements-24.11.jsonl.gz
 
-The numbers are the first seed and the one after the last. A scenario has about twenty cases and takes some two
-seconds; the whole file is written at the end.
-"""
+The numbers are the first seed and the one after the last. A scenario has about twenty cases and takes some
+two seconds; the whole file is written at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ BATCH = 5
 
 
 def play(machine: Box, scenarios: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Let the real slurmctld in `machine` answer `scenarios`; yields them with their outcomes."""
+    """Let a real slurmctld in `machine` answer `scenarios`, or load files; yields the answers."""
     machine.put("/tmp/oracle.py", ORACLE.read_text())
     waiting = list(scenarios)
     while waiting:

@@ -1,0 +1,27 @@
+"""A fresh sample of random clusters and jobs, put to a real slurmctld and to our model."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+
+import pytest
+
+from hpadmin.topology.release import Release
+from tests.slurm.topology.record import play
+from tests.slurm.topology.scenarios import scenario
+from tests.support.box import Box
+from tests.unit.topology.replay import Tally, replay
+
+pytestmark = pytest.mark.slurm
+
+
+def test_agrees_with_slurmctld_now(slurm: Box, release: str, capsys: pytest.CaptureFixture[str]) -> None:
+    seed = 1_000_000 + secrets.randbelow(1_000_000)
+    wanted = (scenario(seed + number, Release.parse(release)) for number in range(3))
+    tally = Tally()
+    replay(play(slurm, wanted), tally)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{tally.report(f'live slurmctld {release}, seeds from {seed}')}\n")
+    assert tally.cases >= 25
+    assert tally.disagreements == [], f"seed {seed}"
