@@ -61,6 +61,7 @@ class PartitionLine:
 
     name: str
     nodes: str
+    """Host list; empty while the groups have no instances."""
     default: bool
     topology: str = ""
 
@@ -150,7 +151,7 @@ def _partitions(cluster: Cluster, topology: TopologyChoice) -> Iterator[Partitio
 
 
 def _fold(nodes: Iterable[Node]) -> str:
-    return hostlist.fold(node.name for node in nodes) or '""'
+    return hostlist.fold(node.name for node in nodes)
 
 
 def _gres_lines(nodes: Sequence[Node], gres_of: dict[str, NodeGres]) -> Iterator[dict[str, Any]]:
