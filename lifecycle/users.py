@@ -63,12 +63,12 @@ def parse(text: str, origin: str, *, reserved: Iterable[str] = ()) -> tuple[User
             continue
         where = f"{origin}:{number}"
         user, wrong = _line(stripped)
-        for key in (user.name, user.uid, user.home):
-            if key in seen and not wrong:
-                wrong.append(f"{key} is already used in line {seen[key]}")
-            seen.setdefault(key, number)
         if user.name in taken:
             wrong.append(f"the name {user.name} belongs to the system")
+        if not wrong:
+            for key in (user.name, user.uid, user.home):
+                if seen.setdefault(key, number) != number:
+                    wrong.append(f"{key} is already used in line {seen[key]}")
         problems += [Problem(where, message) for message in wrong]
         users.append(user)
     if problems:
@@ -78,11 +78,11 @@ def parse(text: str, origin: str, *, reserved: Iterable[str] = ()) -> tuple[User
 
 def _line(line: str) -> tuple[User, list[str]]:
     """Read one line; return the user and what is wrong with it."""
-    wrong: list[str] = []
     fields = [field.strip() for field in line.split(",")]
     if len(fields) not in (2, 3):
-        wrong.append(f"must be NAME,UID[,HOME], got {line!r}")
-    name, number, home = [*fields, "", ""][:3]
+        return User(line, -1, ""), [f"must be NAME,UID[,HOME], got {line!r}"]
+    wrong: list[str] = []
+    name, number, home = [*fields, ""][:3]
     if not _NAME.fullmatch(name):
         wrong.append(
             f"{name!r} is no user name: lower-case letters, digits, - and _, at most 32, no digit first"

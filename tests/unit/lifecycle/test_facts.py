@@ -1,0 +1,206 @@
+"""Where am I: the right instance, or an error that says what was compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpadmin.errors import InvalidInput, OperationFailed
+from hpadmin.slurm.command import Completed
+from lifecycle import facts
+from lifecycle.__main__ import find_situation, main
+from lifecycle.machine import Machine
+from lifecycle.step import Transient
+from tests.unit.lifecycle.support import Hands, Recorder, me
+
+LINKS = [
+    {"addr_info": [{"family": "inet", "local": "127.0.0.1"}]},
+    {"addr_info": [{"family": "inet", "local": "10.0.0.3"}, {"family": "inet", "local": "172.17.0.1"}]},
+    {"addr_info": []},
+]
+
+
+def config(*instances: tuple[str, str], **members: Any) -> dict[str, Any]:
+    """`resource_config.json` with (group, address) each."""
+    groups: dict[str, list[dict[str, str]]] = {}
+    for group, address in instances:
+        entries = groups.setdefault(group, [])
+        entries.append(
+            {
+                "InstanceName": f"{group}-{len(entries) + 1}",
+                "CustomerIpAddress": address,
+                "InstanceId": f"i-{address.replace('.', '')}",
+            }
+        )
+    return {
+        "ClusterConfig": {"ClusterName": "c"},
+        "InstanceGroups": [
+            {"Name": name, "InstanceType": "ml.c5.large", "Instances": entries}
+            for name, entries in groups.items()
+        ],
+        **members,
+    }
+
+
+CLUSTER = config(("head", "10.0.0.1"), ("work", "10.0.0.3"))
+REQUEST = {
+    "ClusterName": "c",
+    "InstanceGroups": [
+        {
+            "InstanceGroupName": name,
+            "InstanceType": "ml.c5.large",
+            "InstanceCount": 1,
+            "ExecutionRole": "arn:aws:iam::111122223333:role/r",
+            "SlurmConfig": slurm,
+        }
+        for name, slurm in (
+            ("head", {"NodeType": "Controller"}),
+            ("work", {"NodeType": "Compute", "PartitionNames": ["p"]}),
+        )
+    ],
+}
+LEGACY = {
+    "version": "1.0.0",
+    "workload_manager": "slurm",
+    "controller_group": "head",
+    "worker_groups": [{"instance_group_name": "work", "partition_name": "p"}],
+}
+
+
+def host(tmp_path: Path, links: Any = LINKS) -> Machine:
+    return Machine(
+        tmp_path, Recorder(lambda argv, stdin: Completed(argv, 0, json.dumps(links), "")), owner=me
+    )
+
+
+def bundle(tmp_path: Path, resource: Any = CLUSTER, **files: Any) -> tuple[Path, Path]:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    for name, content in (files or {"request.json": REQUEST}).items():
+        (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    path = tmp_path / "resource_config.json"
+    path.write_text(resource if isinstance(resource, str) else json.dumps(resource))
+    return folder, path
+
+
+def test_own_addresses_without_loopback(tmp_path: Path) -> None:
+    assert facts.own_addresses(host(tmp_path).runner) == ("10.0.0.3", "172.17.0.1")
+
+
+def test_output_that_is_no_address_list_is_an_error(tmp_path: Path) -> None:
+    broken = Machine(tmp_path, Recorder(lambda argv, stdin: Completed(argv, 0, "what?", "")))
+    with pytest.raises(OperationFailed, match="no addresses that can be understood"):
+        facts.own_addresses(broken.runner)
+
+
+def test_a_node_finds_itself_by_any_of_its_addresses(tmp_path: Path) -> None:
+    folder, path = bundle(tmp_path)
+    found = find_situation(host(tmp_path), Hands().clock(), folder, path)
+    assert (found.name, found.role.value, found.group.name) == ("ip-10-0-0-3", "Compute", "work")
+    assert found.conf_server == "10.0.0.1"
+
+
+def test_the_legacy_form_gives_the_same_node(tmp_path: Path) -> None:
+    api = bundle(tmp_path)
+    new = find_situation(host(tmp_path), Hands().clock(), *api)
+    (api[0] / "request.json").unlink()
+    (api[0] / "provisioning_parameters.json").write_text(json.dumps(LEGACY))
+    old = find_situation(host(tmp_path), Hands().clock(), *api)
+    assert (old.node, old.role, old.cluster.partitions) == (new.node, new.role, new.cluster.partitions)
+
+
+def test_a_stale_file_is_waited_for_and_then_survived(tmp_path: Path) -> None:
+    folder, path = bundle(tmp_path, config(("head", "10.0.0.1"), ("work", "10.0.0.9")))
+    hands = Hands()
+    clock = hands.clock()
+
+    def sleep(seconds: float) -> None:
+        hands.time += seconds
+        if hands.time > 10:
+            path.write_text(json.dumps(CLUSTER))
+
+    found = find_situation(host(tmp_path), type(clock)(clock.now, sleep, clock.draw), folder, path)
+    assert found.name == "ip-10-0-0-3"
+
+
+def test_a_half_written_file_is_waited_for(tmp_path: Path) -> None:
+    folder, path = bundle(tmp_path, json.dumps(CLUSTER)[:40])
+    hands = Hands()
+    clock = hands.clock()
+
+    def sleep(seconds: float) -> None:
+        hands.time += seconds
+        path.write_text(json.dumps(CLUSTER))
+
+    assert find_situation(host(tmp_path), type(clock)(clock.now, sleep, clock.draw), folder, path)
+
+
+def test_a_node_that_is_not_in_the_file_says_what_was_compared(tmp_path: Path) -> None:
+    folder, path = bundle(tmp_path, config(("head", "10.0.0.1"), ("work", "10.0.0.9")))
+    with pytest.raises(OperationFailed) as error:
+        find_situation(host(tmp_path), Hands().clock(), folder, path)
+    assert (
+        str(error.value)
+        == f"stage facts failed: this instance is not in {path}: it has 10.0.0.3, 172.17.0.1, "
+        "the file has 10.0.0.1, 10.0.0.9"
+    )
+
+
+def test_an_address_given_twice_is_an_error_that_names_both(tmp_path: Path) -> None:
+    folder, path = bundle(tmp_path, config(("head", "10.0.0.3"), ("work", "10.0.0.3")))
+    with pytest.raises(InvalidInput, match=r"head-1 \(10.0.0.3\), work-1 \(10.0.0.3\)"):
+        find_situation(host(tmp_path), Hands().clock(), folder, path)
+
+
+def test_a_group_that_the_request_does_not_have_is_an_error(tmp_path: Path) -> None:
+    folder, path = bundle(tmp_path, config(("head", "10.0.0.1"), ("other", "10.0.0.3")))
+    with pytest.raises(InvalidInput, match=r"of group other, which the request does not have.*head, work"):
+        find_situation(host(tmp_path), Hands().clock(), folder, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[]", "must be an object"),
+        ('{"InstanceGroups": 3}', "InstanceGroups"),
+        (
+            json.dumps(config(("head", "10.0.0.1\nSlurmUser=root"))),
+            "InstanceGroups[0].Instances[0].CustomerIpAddress",
+        ),
+        (json.dumps({**CLUSTER, "ClusterType": "Eks"}), "ClusterType"),
+    ],
+)
+def test_a_file_that_is_whole_and_wrong_is_not_waited_for(tmp_path: Path, text: str, said: str) -> None:
+    folder, path = bundle(tmp_path, text)
+    hands = Hands()
+    with pytest.raises(InvalidInput) as error:
+        find_situation(host(tmp_path), hands.clock(), folder, path)
+    assert said in str(error.value)
+    assert hands.slept == []
+
+
+def test_nothing_that_says_what_the_node_is_for(tmp_path: Path) -> None:
+    folder, path = bundle(tmp_path, CLUSTER, **{"lifecycle.yaml": "{}"})
+    with pytest.raises(InvalidInput, match=r"nothing in .* says what this node is for"):
+        find_situation(host(tmp_path), Hands().clock(), folder, path)
+
+
+def test_two_requests_are_one_too_many(tmp_path: Path) -> None:
+    folder, path = bundle(tmp_path, CLUSTER, **{"request.json": REQUEST, "request.yaml": REQUEST})
+    with pytest.raises(InvalidInput, match="more than one request"):
+        find_situation(host(tmp_path), Hands().clock(), folder, path)
+
+
+def test_a_machine_of_no_cluster_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv(facts.RESOURCE_CONFIG_VARIABLE, raising=False)
+    assert main(["--resource-config", str(tmp_path / "none.json")]) == 0
+
+
+def test_missing_file_is_told_as_transient(tmp_path: Path) -> None:
+    with pytest.raises(Transient, match="does not exist"):
+        facts.read(tmp_path / "none.json")

@@ -1,0 +1,390 @@
+"""Stages without daemons: what each role gets, and what hostile values come to."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hpadmin.errors import InvalidInput, OperationFailed
+from hpadmin.model import Filesystem, NodeType
+from hpadmin.slurm.command import Completed
+from lifecycle import secrets
+from lifecycle import settings as wishes
+from lifecycle.daemon import Running, Stopped
+from lifecycle.initscripts import SACKD, SLURMD, Daemon, script
+from lifecycle.machine import Machine
+from lifecycle.secrets import DirectorySecrets
+from lifecycle.services import SystemV, processes
+from lifecycle.settings import Settings, from_data, render_options
+from lifecycle.stages import ALL, accounts, authentication, identity, storage, worker
+from lifecycle.step import Block, File, Transient
+from tests.unit.lifecycle.support import Hands, machine, situation
+
+LUSTRE = Filesystem("lustre", "fs-0a.fsx.us-west-2.amazonaws.com", "/fsx", "abcdefgh")
+ZFS = Filesystem("openzfs", "fs-0b.fsx.us-west-2.amazonaws.com", "/home")
+
+
+@pytest.mark.parametrize(
+    ("role", "skipped"),
+    [
+        (NodeType.CONTROLLER, {"login", "compute"}),
+        (NodeType.LOGIN, {"configuration", "controller", "compute"}),
+        (NodeType.COMPUTE, {"configuration", "controller", "login"}),
+    ],
+)
+def test_each_role_has_its_stages(tmp_path: Path, role: NodeType, skipped: set[str]) -> None:
+    here = situation(tmp_path, role)
+    own = {stage.name for stage in ALL if not stage.applies(here)}
+    assert skipped <= own
+    assert {"identity", "authentication", "ssh"}.isdisjoint(own)
+    assert len({stage.name for stage in ALL}) == len(ALL)
+
+
+def test_hosts_knows_oneself_and_the_controllers_and_no_node_that_may_be_replaced(tmp_path: Path) -> None:
+    blocks = [step for step in identity.steps(situation(tmp_path)) if isinstance(step, Block)]
+    assert blocks == [Block("/etc/hosts", ("10.0.0.3 ip-10-0-0-3", "10.0.0.1 ip-10-0-0-1"))]
+
+
+def secret_folder(
+    tmp_path: Path, content: bytes, mode: int = 0o400, folder_mode: int = 0o700
+) -> DirectorySecrets:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (folder / "auth.key").write_bytes(content)
+    (folder / "auth.key").chmod(mode)
+    folder.chmod(folder_mode)
+    return DirectorySecrets(folder, owner=folder.stat().st_uid)
+
+
+def test_munges_key_is_its_own_alone(tmp_path: Path) -> None:
+    here = situation(tmp_path, secrets=secret_folder(tmp_path, b"k" * 1024))
+    files = [step for step in authentication.steps(here) if isinstance(step, File)]
+    assert files == [File("/etc/munge/munge.key", b"k" * 1024, 0o400, "munge")]
+
+
+def test_slurms_own_key_lies_beside_its_configuration(tmp_path: Path) -> None:
+    here = situation(tmp_path, settings=Settings(auth="slurm"), secrets=secret_folder(tmp_path, b"k" * 1024))
+    files = [step for step in authentication.steps(here) if isinstance(step, File)]
+    assert files == [File("/etc/slurm/slurm.key", b"k" * 1024, 0o600, "slurm")]
+
+
+@pytest.mark.parametrize(("mode", "folder_mode"), [(0o444, 0o700), (0o440, 0o700), (0o400, 0o755)])
+def test_a_secret_that_others_can_reach_is_refused(tmp_path: Path, mode: int, folder_mode: int) -> None:
+    source = secret_folder(tmp_path, b"topsecret" * 8, mode, folder_mode)
+    with pytest.raises(OperationFailed, match="is not safe") as error:
+        source.get("auth.key")
+    assert "topsecret" not in str(error.value) + error.value.hint
+
+
+@pytest.mark.parametrize("size", [0, 31, 1025])
+def test_a_key_that_munge_would_refuse_is_told_by_its_size_alone(tmp_path: Path, size: int) -> None:
+    here = situation(tmp_path, secrets=secret_folder(tmp_path, b"s3cr3t"[:1] * size))
+    with pytest.raises(OperationFailed, match=f"has {size} bytes: munge needs 32 to 1024"):
+        list(authentication.steps(here))
+
+
+def test_a_missing_secret_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir(mode=0o700)
+    source = DirectorySecrets(tmp_path / "empty", owner=tmp_path.stat().st_uid)
+    with pytest.raises(
+        OperationFailed, match=r"the secret auth.key is missing: there is no .*/empty/auth.key"
+    ):
+        source.get("auth.key")
+
+
+@pytest.mark.parametrize("text", ["", "relative/path", "vault:x"])
+def test_an_unknown_source_of_secrets_is_an_error(text: str) -> None:
+    with pytest.raises(InvalidInput, match="secrets must be"):
+        secrets.source(text)
+
+
+def test_mounts_have_the_documented_sources_and_options() -> None:
+    assert storage.mount_of(LUSTRE).line == (
+        "fs-0a.fsx.us-west-2.amazonaws.com@tcp:/abcdefgh /fsx lustre "
+        "noatime,flock,_netdev,x-systemd.automount,x-systemd.requires=network-online.target 0 0"
+    )
+    assert storage.mount_of(ZFS).line.startswith(
+        "fs-0b.fsx.us-west-2.amazonaws.com:/fsx /home nfs nfsvers=4.2,"
+    )
+
+
+@pytest.mark.parametrize(
+    "filesystem",
+    [
+        Filesystem("openzfs", "host /x nfs rw 0 0\n", "/home"),
+        Filesystem("openzfs", "host", "/ho me"),
+        Filesystem("openzfs", "host", "home"),
+        Filesystem("openzfs", "host", "/srv/../etc"),
+        Filesystem("lustre", "host", "/fsx", "a#b"),
+    ],
+)
+def test_nothing_hostile_reaches_fstab(tmp_path: Path, filesystem: Filesystem) -> None:
+    with pytest.raises(InvalidInput):
+        list(storage.steps(situation(tmp_path, filesystems=(filesystem,))))
+
+
+def mountinfo(root: Path, *lines: str) -> None:
+    (root / "proc/self").mkdir(parents=True, exist_ok=True)
+    (root / "proc/self/mountinfo").write_text("".join(f"{line}\n" for line in lines))
+
+
+MOUNTED = "36 25 0:31 / /home rw,relatime shared:1 - nfs4 fs-0b.fsx.us-west-2.amazonaws.com:/fsx rw"
+
+
+def test_what_is_mounted_is_left_alone(tmp_path: Path) -> None:
+    host, recorder = machine(tmp_path)
+    mountinfo(tmp_path, MOUNTED)
+    assert storage.Mounted(storage.mount_of(ZFS), "openzfs").lacking(host) is None
+    assert recorder.calls == []
+
+
+def test_something_else_on_the_mount_point_is_an_error_and_stays(tmp_path: Path) -> None:
+    host, recorder = machine(tmp_path)
+    mountinfo(tmp_path, MOUNTED.replace("fs-0b", "fs-0c"))
+    with pytest.raises(OperationFailed, match=r"fs-0c.* \(nfs4\) is mounted on /home, where fs-0b.* belongs"):
+        storage.Mounted(storage.mount_of(ZFS), "openzfs").lacking(host)
+    assert recorder.calls == []
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (MOUNTED, ("fs-0b.fsx.us-west-2.amazonaws.com:/fsx", "nfs4")),
+        (r"36 25 0:31 / /my\040home rw - nfs4 h:/a\040b rw", None),
+        ("36 25 0:31 / /home rw - autofs systemd-1 rw", None),
+        ("36 25 0:31 / /homes rw - ext4 /dev/vda rw", None),
+    ],
+)
+def test_mountinfo(tmp_path: Path, line: str, found: tuple[str, str] | None) -> None:
+    host, _ = machine(tmp_path)
+    mountinfo(tmp_path, line)
+    assert storage.mounted(host, "/home") == found
+
+
+def test_a_file_server_that_refuses_is_tried_again(tmp_path: Path) -> None:
+    host, _ = machine(tmp_path, lambda argv, stdin: Completed(argv, 32, "Connection timed out", ""))
+    mountinfo(tmp_path)
+    with pytest.raises(Transient, match="cannot be mounted on /home: Connection timed out"):
+        storage.Mounted(storage.mount_of(ZFS), "openzfs").make(host)
+
+
+def test_a_file_system_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
+    def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        return (
+            Completed(argv, 1, "", "Read-only file system") if argv[0] == "dd" else Completed(argv, 0, "", "")
+        )
+
+    host, recorder = machine(tmp_path, answer)
+    mountinfo(tmp_path)
+    with pytest.raises(OperationFailed, match="cannot be written: Read-only file system"):
+        storage.Mounted(storage.mount_of(ZFS), "openzfs").make(host)
+    assert recorder.calls[-1][:2] == ("rm", "-f")
+
+
+@pytest.mark.parametrize(
+    ("filesystems", "home", "here"),
+    [((), "/home/ann", True), ((ZFS,), "/home/ann", True), ((LUSTRE,), "/fsx/ann", True)],
+)
+def test_homes_are_made_where_their_file_system_is(
+    tmp_path: Path, filesystems: tuple[Filesystem, ...], home: str, here: bool
+) -> None:
+    assert accounts.has_homes(situation(tmp_path, filesystems=filesystems), home) is here
+
+
+def test_a_home_that_belongs_to_somebody_else_is_never_touched(tmp_path: Path) -> None:
+    from lifecycle.users import User
+
+    host, _ = machine(tmp_path)
+    (tmp_path / "home/ann").mkdir(parents=True)
+    with pytest.raises(OperationFailed, match="/home/ann exists and belongs to user id"):
+        accounts.Home(User("ann", 54321, "/home/ann")).lacking(host)
+
+
+def test_users_may_log_in_on_login_nodes_alone(tmp_path: Path) -> None:
+    def config(role: NodeType) -> str:
+        files = [step for step in accounts.ssh(situation(tmp_path, role)) if isinstance(step, File)]
+        return str(files[0].content)
+
+    assert "DenyGroups hpadmin-users" in config(NodeType.COMPUTE)
+    assert "DenyGroups hpadmin-users" in config(NodeType.CONTROLLER)
+    assert "DenyGroups" not in config(NodeType.LOGIN)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (("NodeName=ip-10-0-0-3 Arch=x86_64", ""), None),
+        (("", "Node ip-10-0-0-3 not found"), "does not have node ip-10-0-0-3 in its configuration yet"),
+        (("", "slurm_load_node: Unable to contact slurm controller"), "Unable to contact slurm controller"),
+        (("", ""), "it said nothing"),
+    ],
+)
+def test_a_node_waits_for_a_controller_that_knows_it(
+    tmp_path: Path, answer: tuple[str, str], said: str | None
+) -> None:
+    host, _ = machine(tmp_path, lambda argv, stdin: Completed(argv, 0 if answer[0] else 1, *answer))
+    step = worker.ControllerKnows("ip-10-0-0-3", "10.0.0.1")
+    if said is None:
+        assert step.lacking(host) is None
+    else:
+        assert step.lacking(host) == "wait until the controller knows this node"
+        with pytest.raises(Transient, match=said):
+            step.make(host)
+
+
+@pytest.mark.parametrize("daemon", [SLURMD, SACKD])
+def test_init_scripts_are_sound_shell(tmp_path: Path, daemon: Daemon) -> None:
+    path = tmp_path / daemon.name
+    path.write_text(script(daemon))
+    subprocess.run(["sh", "-n", str(path)], check=True)
+
+
+def test_on_create_is_sound_shell() -> None:
+    path = Path(__file__).resolve().parents[3] / "lifecycle/on_create.sh"
+    subprocess.run(["sh", "-n", str(path)], check=True)
+    assert path.stat().st_mode & stat.S_IXUSR
+
+
+# --- services -------------------------------------------------------------------------------------------------
+
+
+def process(root: Path, pid: int, name: str, *, state: str = "S", namespaces: str = "") -> None:
+    folder = root / f"proc/{pid}"
+    folder.mkdir(parents=True)
+    (folder / "status").write_text(f"Name:\t{name}\nState:\t{state} (x)\nNSpid:\t{pid}{namespaces}\n")
+
+
+def test_processes_are_ours_and_alive(tmp_path: Path) -> None:
+    host, _ = machine(tmp_path)
+    process(tmp_path, 10, "slurmd")
+    process(tmp_path, 11, "slurmd", state="Z")
+    process(tmp_path, 12, "slurmd", namespaces="\t1")  # in a container
+    process(tmp_path, 13, "slurmctld")
+    assert processes(host, "slurmd") == [10]
+
+
+def sysv(root: Path) -> tuple[Machine, list[str]]:
+    """A machine with a System V service ``slurmd`` that starts and stops a process, and what was done to it."""
+    done: list[str] = []
+
+    def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        match argv:
+            case ("service", _, "start"):
+                done.append("start")
+                process(root, 100 + len(done), "slurmd")
+            case ("service", _, "stop"):
+                done.append("stop")
+                for entry in (root / "proc").iterdir():
+                    (entry / "status").unlink()
+                    entry.rmdir()
+            case ("update-rc.d", _, "enable"):
+                (root / "etc/rc2.d/S01slurmd").touch()
+            case ("update-rc.d", _, "disable"):
+                (root / "etc/rc2.d/S01slurmd").unlink()
+        return Completed(argv, 0, "", "")
+
+    host, _ = machine(root, answer)
+    (root / "etc/init.d").mkdir(parents=True)
+    (root / "etc/init.d/slurmd").touch()
+    (root / "etc/rc2.d").mkdir()
+    return host, done
+
+
+def test_a_daemon_is_started_enabled_and_then_left_alone(tmp_path: Path) -> None:
+    host, done = sysv(tmp_path)
+    step = Running("slurmd", "slurmd", reads=("/etc/default/slurmd",), clock=Hands().clock())
+    assert step.lacking(host) == "start slurmd"
+    step.make(host)
+    assert step.lacking(host) is None
+    assert SystemV(host).enabled("slurmd")
+    assert done == ["start"]
+
+
+def test_a_daemon_is_restarted_when_what_it_reads_at_its_start_changed(tmp_path: Path) -> None:
+    host, done = sysv(tmp_path)
+    step = Running("slurmd", "slurmd", reads=("/etc/default/slurmd",), clock=Hands().clock())
+    step.make(host)
+    (tmp_path / "etc/default").mkdir()
+    (tmp_path / "etc/default/slurmd").write_text("new")
+    assert step.lacking(host) == "restart slurmd, whose configuration changed"
+    step.make(host)
+    assert step.lacking(host) is None
+    assert done == ["start", "stop", "start"]
+
+
+def test_a_daemon_that_does_not_work_is_told_with_the_last_words_of_its_log(tmp_path: Path) -> None:
+    host, _ = sysv(tmp_path)
+    (tmp_path / "log").write_text("[1] info\n[2] fatal: no key\n[3] bye\n")
+
+    def dead(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        return Completed(argv, 0, "", "")
+
+    broken, _ = machine(tmp_path, dead)
+    step = Running("slurmd", "slurmd", log="/log", timeout=5, clock=Hands().clock())
+    with pytest.raises(
+        Transient, match=r"slurmd does not work 5 s after its start; /log says: \[2\] fatal: no key"
+    ):
+        step.make(broken)
+    assert host
+
+
+def test_a_daemon_that_a_role_must_not_run_is_stopped_for_good(tmp_path: Path) -> None:
+    host, done = sysv(tmp_path)
+    Running("slurmd", "slurmd", clock=Hands().clock()).make(host)
+    step = Stopped("slurmd", "slurmd", clock=Hands().clock())
+    assert step.lacking(host) == "stop slurmd"
+    step.make(host)
+    assert step.lacking(host) is None
+    assert done == ["start", "stop"]
+    assert not SystemV(host).enabled("slurmd")
+
+
+def test_a_service_that_is_not_there_need_not_be_stopped(tmp_path: Path) -> None:
+    host, _ = machine(tmp_path)
+    assert Stopped("slurmdbd", "slurmdbd").lacking(host) is None
+    with pytest.raises(OperationFailed, match="slurmdbd is not installed"):
+        Running("slurmdbd", "slurmdbd").make(host)
+
+
+# --- lifecycle.yaml -------------------------------------------------------------------------------------------
+
+
+def test_without_a_file_all_defaults_hold(tmp_path: Path) -> None:
+    assert wishes.load(tmp_path) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [
+        ({"profil": "host"}, "profil"),
+        ({"profile": "vm"}, "profile"),
+        ({"auth": "none"}, "auth"),
+        ({"accounting": "yes"}, "accounting"),
+        ({"slurm": []}, "slurm"),
+        ({"wait": "long"}, "wait"),
+        ({"login_shell_groups": ["Everybody"]}, "login_shell_groups"),
+        ({"node_names": "serial"}, "node_names"),
+        ([], ""),
+    ],
+)
+def test_what_is_wrong_with_the_settings_is_told_by_its_place(data: object, path: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        from_data(data, "lifecycle.yaml")
+    assert [problem.path for problem in error.value.problems] == [path]
+
+
+def test_a_container_gets_no_control_groups(tmp_path: Path) -> None:
+    options = render_options(Settings(profile="container"), situation(tmp_path).cluster)
+    assert (options.process_tracking, options.config_overrides, options.reboot_program) == (
+        "linuxproc",
+        True,
+        None,
+    )
+
+
+def test_an_unknown_option_of_slurm_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"lifecycle.yaml"):
+        render_options(Settings(slurm={"relase": "24.11"}), situation(tmp_path).cluster)
