@@ -41,7 +41,7 @@ def stepd(spool: Path, node: str, job_id: int, step: int) -> Stepd:
         except FileNotFoundError:
             return Stepd.ENDED if os.access(spool, os.R_OK | os.X_OK) else Stepd.UNKNOWN
         except ConnectionRefusedError:
-            return Stepd.KILLED
+            return Stepd.KILLED if path.is_socket() else Stepd.UNKNOWN
         except OSError:
             return Stepd.UNKNOWN
     return Stepd.ALIVE
