@@ -1,0 +1,228 @@
+"""The whole health check of this node, and what follows from it: ``python3 -m hpadmin.nodes.healthcheck``.
+
+Run by the light check (`slurm_plugins/health/hpadmin-health`), which runs far more often and only asks whether
+anything could be wrong. The verdict goes to the node's Extra when it changes; a fault that calls for a repair also
+puts the node into FAIL under our Reason, unless somebody else keeps it out already. What a fault of the kernel log
+told stays true until the next boot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hpadmin.errors import HpadminError, OperationFailed
+from hpadmin.nodes import checks, healthconf
+from hpadmin.nodes.checks import LogPosition
+from hpadmin.nodes.faults import FaultAction, Finding, kernel_findings
+from hpadmin.nodes.report import HealthReport, Verdict
+from hpadmin.recovery import reasons
+from hpadmin.recovery.reasons import Owner
+from hpadmin.slurm.command import Local, Runner
+from hpadmin.slurm.commands import CommandReader
+from hpadmin.slurm.control import CommandControl, NewState, SlurmControl
+from hpadmin.slurm.reader import SlurmReader
+
+STATE = Path("/run/hpadmin/health")
+_REPAIRS = (FaultAction.REBOOT, FaultAction.REPLACE)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What is kept between two checks of one boot."""
+
+    boot: str
+    position: LogPosition | None = None
+    kernel: tuple[Finding, ...] = ()
+    """Faults of the kernel log: still there until the next boot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One check's outcome."""
+
+    findings: tuple[Finding, ...]
+    verdict: Verdict
+    report: HealthReport
+    position: LogPosition
+
+
+def boot_identity() -> str:
+    """Return what changes with every boot, of a machine or of a container: the boot's id and when its init began."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    # Field 22 of proc_pid_stat(5); the name before it may hold blanks and parentheses.
+    started = Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{boot}:{started}"
+
+
+def check(
+    expected: healthconf.Expected, remembered: Remembered, runner: Runner, *, at: float, tools: bool = True
+) -> tuple[Result, Remembered]:
+    """Check this host once; return the outcome and what to remember."""
+    facts = checks.gather(expected, runner, remembered.position, tools=tools)
+    found = checks.judge(expected, facts)
+    codes = {each.code for each in kernel_findings(facts.kernel_lines)}
+    fresh = [each for each in found if each.code in codes and each.action in _REPAIRS]
+    kernel = tuple({each.code: each for each in (*remembered.kernel, *fresh)}.values())
+    findings = tuple({(each.code, each.text): each for each in (*found, *remembered.kernel)}.values())
+    worst = checks.worst(findings)
+    failed = worst is not None and worst.action in _REPAIRS
+    verdict = Verdict.FAILED if failed else Verdict.PASSED
+    report = HealthReport(
+        verdict,
+        at,
+        worst.code if worst is not None and worst.action is not FaultAction.NONE else "",
+        worst.action.value if worst is not None and worst.action is not FaultAction.NONE else "",
+        _short(worst.text) if worst is not None else "",
+    )
+    result = Result(findings, verdict, report, facts.log_position)
+    return result, Remembered(remembered.boot, facts.log_position, kernel)
+
+
+def _short(text: str) -> str:
+    """Make evidence fit for a Reason and for Extra: one line, no quotes, not long."""
+    return re.sub(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029]+', " ", text).strip()[:160]
+
+
+def tell(node: str, report: HealthReport, reader: SlurmReader, control: SlurmControl) -> None:
+    """Bring the verdict into Slurm: the report if it is news, the mark if a repair is called for and nobody else's.
+
+    Raises OperationFailed when Slurm does not answer.
+    """
+    seen = reader.node(node)
+    if seen is None:
+        raise OperationFailed(f"Slurm has no node {node}")
+    if report.verdict is Verdict.FAILED and report.action in (action.value for action in _REPAIRS):
+        owner = reasons.read(seen.reason).owner
+        if not seen.state.kept_out or (seen.state.down and owner is Owner.NOBODY):
+            text = f"{report.fault}: {report.text}"
+            control.set_state([node], NewState.FAIL, reasons.write(report.action, text))
+    old = HealthReport.read(seen.extra)
+    news = (
+        old is None
+        or (old.verdict, old.fault, old.action) != (report.verdict, report.fault, report.action)
+        or not old.speaks_for(seen.slurmd_start_time)
+    )
+    merged = report.merged_into(seen.extra) if news else None
+    if merged is not None:
+        control.set_extra(node, merged)
+
+
+def recall(folder: Path) -> Remembered:
+    """Return what was remembered in this boot; nothing after another one."""
+    boot = boot_identity()
+    try:
+        data = json.loads((folder / "state.json").read_text())
+        if data["boot"] != boot:
+            return Remembered(boot)
+        kernel = tuple(
+            Finding(each["code"], FaultAction(each["action"]), each["text"]) for each in data["kernel"]
+        )
+        return Remembered(boot, LogPosition(**data["position"]) if data["position"] else None, kernel)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Remembered(boot)
+
+
+def remember(
+    folder: Path, remembered: Remembered, expected: healthconf.Expected, result: Result, *, by_slurmd: bool
+) -> None:
+    """Keep the state, and for a healthy node the screen by which the light check knows that all is as it was.
+
+    `by_slurmd`: slurmd started this check itself, so that the screen can name it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "state.json", json.dumps(asdict(remembered)))
+    if result.findings:
+        (folder / "screen").unlink(missing_ok=True)
+    elif by_slurmd:
+        _write(folder / "screen", screen(expected, result.position))
+
+
+def screen(expected: healthconf.Expected, position: LogPosition) -> str:
+    """Return the expectations in the light check's own form: a kind and its words a line, separated by tabs."""
+    lines = [f"slurmd\t{slurmd_identity(os.getppid())}", f"config\t{healthconf.DEFAULT_PATH}\t{_mtime()}"]
+    if expected.devices and expected.accelerators:
+        folder, _, pattern = expected.devices.rpartition("/")
+        prefix = pattern.partition("[")[0].partition("*")[0]
+        lines.append(f"count\t{folder}\t{prefix}\t{expected.accelerators}")
+    if expected.efa:
+        lines.append(f"count\t/sys/class/infiniband\t\t{expected.efa}")
+    if position.path:
+        lines.append(f"log\t{position.path}\t{position.inode}\t{position.offset}")
+    lines += [f"mount\t{place}" for place in expected.mounts]
+    lines += [f"disk\t{place}\t{least}" for place, least in expected.disks.items()]
+    if expected.externals:
+        # Programs of the site cannot be foreseen: they run in the whole check, at this interval.
+        lines.append(f"until\t{time.time() + 300:.0f}")
+    return "\n".join(lines) + "\n"
+
+
+def slurmd_identity(parent: int) -> str:
+    """Return the process that started the check and when it began: another one is another slurmd."""
+    try:
+        started = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return "0"
+    return f"{parent}:{started}"
+
+
+def _mtime() -> int:
+    try:
+        return healthconf.DEFAULT_PATH.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def node_name() -> str:
+    """Return this node's name in Slurm: as slurmd tells the programs that it runs, else the short host name."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname().partition(".")[0]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check, tell Slurm, remember. Returns 0 for a healthy node, 1 for one that calls for a repair, 2 for an error."""
+    parser = argparse.ArgumentParser(prog="hpadmin-health", description="Check this node's health.")
+    parser.add_argument("--config", type=Path, default=healthconf.DEFAULT_PATH)
+    parser.add_argument("--state", type=Path, default=STATE)
+    parser.add_argument("--json", action="store_true", help="print the findings; change nothing")
+    parser.add_argument("--job", action="store_true", help="run by a prolog or epilog, not by slurmd itself")
+    parser.add_argument("--no-tools", action="store_true", help="run no programs, only look")
+    given = parser.parse_args(argv)
+    try:
+        expected = healthconf.load(given.config)
+        result, remembered = check(
+            expected, recall(given.state), Local(), at=time.time(), tools=not given.no_tools
+        )
+        if given.json:
+            _print(result)
+        else:
+            tell(node_name(), result.report, CommandReader(Local()), CommandControl(Local()))
+            remember(given.state, remembered, expected, result, by_slurmd=not given.job)
+    except (HpadminError, OSError) as error:
+        sys.stderr.write(f"hpadmin-health: {error}\n")
+        return 2
+    return 1 if result.verdict is Verdict.FAILED else 0
+
+
+def _print(result: Result) -> None:
+    findings = [
+        {"code": each.code, "action": each.action.value, "text": each.text} for each in result.findings
+    ]
+    sys.stdout.write(json.dumps({"health": result.verdict.value, "findings": findings}) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

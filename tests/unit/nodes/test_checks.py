@@ -1,0 +1,243 @@
+"""The judges of health, the site's own checkers, and what is told to Slurm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hpadmin.errors import InvalidInput, OperationFailed
+from hpadmin.nodes import checks, healthcheck, healthconf
+from hpadmin.nodes.checks import Facts, LogPosition, judge
+from hpadmin.nodes.external import External, run
+from hpadmin.nodes.external import judge as judge_external
+from hpadmin.nodes.faults import FaultAction
+from hpadmin.nodes.healthconf import Expected
+from hpadmin.nodes.report import HealthReport, Verdict
+from hpadmin.slurm.command import Completed, Local
+from hpadmin.slurm.control import NewState
+from tests.unit.recovery.world import World
+
+GPUS = Expected(kind="gpu", accelerators=8, devices="/dev/nvidia[0-9]*", efa=32, disks={"/": 5.0})
+WELL = Facts(devices=8, efa=32, free={"/": 60.0}, clock_synchronised=True, smi_gpus=8)
+XID79 = "NVRM: Xid (PCI:0000:01:00): 79, pid=71039, name=Media, GPU has fallen off the bus."
+SMI_LOST = "nvidia-smi exited 15: Unable to determine the device handle for GPU0000:01:00.0: GPU is lost."
+
+
+@pytest.mark.parametrize(
+    ("facts", "code", "action"),
+    [
+        (replace(WELL, devices=7), "gpu-count", "reboot"),
+        (replace(WELL, smi_gpus=7), "gpu-count", "reboot"),
+        (replace(WELL, smi_error=SMI_LOST), "gpu-silent", "reboot"),
+        (replace(WELL, remap=(("0000:01:00.0", True, False),)), "row-remap-pending", "reboot"),
+        (replace(WELL, remap=(("0000:01:00.0", True, True),)), "row-remap-failed", "replace"),
+        (replace(WELL, efa=31), "efa-count", "reboot"),
+        (replace(WELL, free={"/": 1.0}), "disk-full", "monitor"),
+        (replace(WELL, free={"/": None}), "filesystem", "monitor"),
+        (replace(WELL, read_only=("/",)), "disk-read-only", "replace"),
+        (replace(WELL, mounted={"/fsx": False}), "filesystem", "monitor"),
+        (replace(WELL, clock_synchronised=False), "clock", "monitor"),
+        (replace(WELL, kernel_lines=("quiet", XID79)), "xid-79", "reboot"),
+        (replace(WELL, neuron_ecc={"neuron0": 2}), "neuron-ecc", "replace"),
+    ],
+)
+def test_one_fault_at_a_time(facts: Facts, code: str, action: str) -> None:
+    assert [(each.code, each.action.value) for each in judge(GPUS, facts)] == [(code, action)]
+
+
+def test_a_healthy_node_and_one_of_which_nothing_is_known() -> None:
+    assert judge(GPUS, WELL) == ()
+    assert judge(GPUS, Facts()) == ()
+
+
+def test_a_site_may_change_what_a_fault_calls_for() -> None:
+    expected = replace(GPUS, actions={"gpu-count": FaultAction.REPLACE})
+    assert judge(expected, replace(WELL, devices=7))[0].action is FaultAction.REPLACE
+
+
+def test_the_gravest_comes_first() -> None:
+    facts = replace(WELL, devices=7, free={"/": 0.1}, read_only=("/",))
+    assert [each.code for each in judge(GPUS, facts)] == ["disk-read-only", "gpu-count", "disk-full"]
+
+
+def _done(code: int, out: str = "", err: str = "") -> Completed:
+    return Completed(("x",), code, out, err)
+
+
+DCGM = """{"DCGM Diagnostic": {"test_categories": [{"category": "Hardware", "tests": [
+  {"name": "Memory", "results": [{"gpu_id": "3", "status": "Fail",
+    "warnings": [{"error_id": 95, "error_severity": %d, "warning": "Page retirement limit reached"}]},
+    {"gpu_id": "2", "status": "Pass"}]}]}]}}"""
+
+
+@pytest.mark.parametrize(
+    ("form", "done", "expected"),
+    [
+        ("result-line", _done(0, "x\nHEALTH_CHECK_RESULT:n1:Passed:none:all well\n"), []),
+        ("result-line", _done(1, "HEALTH_CHECK_RESULT:n1:Failed:replace:DCGM level 2: GPU 3\n"), ["replace"]),
+        ("result-line", _done(1, "HEALTH_CHECK_RESULT:n1:Failed:none:slow\n"), ["monitor"]),
+        ("result-line", _done(0, "HEALTH_CHECK_RESULT:n1:Skipped:none:DRAINED\n"), []),
+        ("result-line", _done(0, "HEALTH_CHECK_RESULT:n1:Failed:explode:x\n"), ["monitor"]),
+        ("result-line", _done(127, "", "no such file"), ["monitor"]),
+        ("exit", _done(0, "OK"), []),
+        (
+            "exit",
+            _done(1, "ERROR:  nhc:  Health check failed:  check_fs_mount:  /fsx not mounted\n"),
+            ["reboot"],
+        ),
+        ("nagios", _done(0), []),
+        ("nagios", _done(1, "WARN"), ["monitor"]),
+        ("nagios", _done(2, "CRITICAL - ib link down"), ["reboot"]),
+        ("nagios", _done(3, "UNKNOWN"), ["monitor"]),
+        ("dcgmi", _done(0, '{"DCGM GPU Diagnostic": {"test_categories": []}}'), []),
+        ("dcgmi", _done(226, DCGM % 2), ["replace"]),
+        ("dcgmi", _done(226, DCGM % 6), ["reboot"]),
+        ("dcgmi", _done(226, DCGM % 1), ["monitor"]),
+        ("dcgmi", _done(1, "Error: Unable to connect to host engine"), ["monitor"]),
+    ],
+)
+def test_checkers_of_the_site(form: str, done: Completed, expected: list[str]) -> None:
+    check = External("site", ("/bin/check",), form, FaultAction.REBOOT)
+    found = judge_external(check, done)
+    assert [each.action.value for each in found] == expected
+    assert all(each.text.startswith("site") for each in found)
+
+
+def test_a_checker_that_hangs_is_itself_a_finding() -> None:
+    [found] = run(External("slow", ("sleep", "5"), "exit", timeout=0.2), Local())
+    assert (found.action, "did not end" in found.text) == (FaultAction.MONITOR, True)
+
+
+def test_the_kernel_log_is_read_where_it_was_left(tmp_path: Path) -> None:
+    log = tmp_path / "kern.log"
+    log.write_text(f"{XID79}\n")
+    lines, position = checks.read_kernel_log(str(log), None)
+    assert lines == ()
+    with log.open("a") as file:
+        file.write("one\ntwo\nhalf a l")
+    lines, position = checks.read_kernel_log(str(log), position)
+    assert lines == ("one", "two")
+    with log.open("a") as file:
+        file.write("ine\n")
+    lines, position = checks.read_kernel_log(str(log), position)
+    assert lines == ("half a line",)
+    log.rename(tmp_path / "kern.log.1")
+    log.write_text("after the rotation\n")
+    lines, position = checks.read_kernel_log(str(log), position)
+    assert lines == ("after the rotation",)
+    assert checks.read_kernel_log(str(tmp_path / "none"), position) == ((), LogPosition())
+    assert checks.read_kernel_log("none", None) == ((), LogPosition())
+
+
+def test_a_fault_of_the_kernel_log_lasts_until_the_next_boot(tmp_path: Path) -> None:
+    log = tmp_path / "kern.log"
+    log.write_text("")
+    expected = Expected(kernel_log=str(log), clock=False)
+    memory = healthcheck.Remembered("boot")
+    result, memory = healthcheck.check(expected, memory, Local(), at=1, tools=False)
+    assert result.verdict is Verdict.PASSED
+    log.write_text(f"{XID79}\n")
+    for _ in range(2):
+        result, memory = healthcheck.check(expected, memory, Local(), at=2, tools=False)
+        assert (result.verdict, result.report.fault, result.report.action) == (
+            Verdict.FAILED,
+            "xid-79",
+            "reboot",
+        )
+    healthcheck.remember(tmp_path / "state", memory, expected, result, by_slurmd=True)
+    assert not (tmp_path / "state" / "screen").exists()
+    assert healthcheck.recall(tmp_path / "state").kernel == ()  # another boot
+
+
+def test_what_is_told_to_slurm() -> None:
+    world = World(3)
+    failed = HealthReport(Verdict.FAILED, world.now, "xid-79", "reboot", "PCI:0000:01:00")
+    healthcheck.tell("n0", failed, world, world)
+    assert world.nodes_["n0"].reason == "hpadmin: reboot: xid-79: PCI:0000:01:00"
+    assert world.nodes_["n0"].info().state.failing
+    world.admin("n1", NewState.DRAIN, "bad PSU")
+    healthcheck.tell("n1", failed, world, world)
+    assert world.nodes_["n1"].reason == "bad PSU"
+    assert HealthReport.read(world.nodes_["n1"].extra) == failed
+    world.nodes_["n2"].extra = "somebody's own words"
+    healthcheck.tell("n2", HealthReport(Verdict.PASSED, world.now), world, world)
+    assert world.nodes_["n2"].extra == "somebody's own words"
+    assert world.nodes_["n2"].info().state.schedulable
+    with pytest.raises(OperationFailed, match="no node n9"):
+        healthcheck.tell("n9", failed, world, world)
+
+
+def test_a_report_goes_beside_what_extra_holds() -> None:
+    merged = HealthReport(Verdict.PASSED, 5).merged_into('{"rack": "r1"}')
+    assert merged == '{"rack":"r1","hpadmin":{"health":"passed","at":5}}'
+    assert HealthReport.read(merged) == HealthReport(Verdict.PASSED, 5)
+    for extra in ("", "x", "[]", "{}", '{"hpadmin": 3}', '{"hpadmin": {"health": "well", "at": 1}}', "{"):
+        assert HealthReport.read(extra) is None
+
+
+def test_the_configuration_is_checked_all_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "health.toml"
+    path.write_text(
+        '[accelerators]\nkind="tpu"\ncount="8"\n[colour]\nx=1\n[actions]\nxid-79="explode"\nfoo="reboot"\n'
+        '[[external]]\nname="a b"\ncommand="ls"\nform="xml"\ntimeout=0\n'
+    )
+    with pytest.raises(InvalidInput) as caught:
+        healthconf.load(path)
+    assert sorted(problem.path for problem in caught.value.problems) == [
+        "accelerators.count",
+        "accelerators.kind",
+        "actions.foo",
+        "actions.xid-79",
+        "colour",
+        "external[0].command",
+        "external[0].form",
+        "external[0].name",
+        "external[0].timeout",
+    ]
+
+
+def test_what_the_inventory_adds(tmp_path: Path) -> None:
+    inventory = tmp_path / "resource_config.json"
+    inventory.write_text(
+        '{"InstanceGroups": [{"Name": "w", "InstanceType": "ml.p5.48xlarge", "Instances":'
+        ' [{"InstanceName": "w-1", "CustomerIpAddress": "10.1.2.3"}]}]}'
+    )
+    expected = healthconf.load(tmp_path / "none.toml", inventory=inventory, host="ip-10-1-2-3")
+    assert (expected.kind, expected.accelerators, expected.efa) == ("gpu", 8, 32)
+    assert expected.devices == "/dev/nvidia[0-9]*"
+    assert healthconf.load(tmp_path / "none.toml", inventory=inventory, host="elsewhere").accelerators is None
+
+
+class _Smi:
+    def __init__(self, listed: Completed, rows: Completed) -> None:
+        self.answers = {"-L": listed}
+        self.rows = rows
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        return self.answers.get(argv[1], self.rows)
+
+
+def test_nvidia_smi_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text("#!/bin/sh\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    smi = _Smi(
+        _done(0, "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\nGPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-2)\n"),
+        _done(0, "00000000:53:00.0, 0, 0\n00000000:64:00.0, Yes, 0\n"),
+    )
+    expected = Expected(kind="gpu", accelerators=8, clock=False, kernel_log="none")
+    facts = checks.gather(expected, smi, None)
+    assert facts.smi_gpus == 2
+    assert facts.remap == (("00000000:53:00.0", False, False), ("00000000:64:00.0", True, False))
+    assert [each.code for each in judge(expected, facts)] == ["gpu-count", "row-remap-pending"]
