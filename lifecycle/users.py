@@ -90,7 +90,8 @@ def _line(line: str) -> tuple[User, list[str]]:
     uid = int(number) if re.fullmatch(r"[0-9]{1,9}", number) else -1
     if not FIRST_UID <= uid < LAST_UID:
         wrong.append(f"{number!r} is no user id: it must be a number from {FIRST_UID} to {LAST_UID - 1}")
-    home = home or f"/home/{name}"
+    if not home:
+        return User(name, uid, f"/home/{name}"), wrong
     if not _HOME.fullmatch(home):
         wrong.append(
             f"{home!r} is no home directory: an absolute path of letters, digits, . _ and -, without .."

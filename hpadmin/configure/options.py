@@ -45,6 +45,18 @@ class RenderOptions:
     """MailProg of slurm.conf; None leaves Slurm's default, /bin/mail, which slurmctld reports where it is missing."""
     spank_plugins: tuple[str, ...] = ()
     """Lines of plugstack.conf, such as ``optional /opt/slurm/lib/auto_resume.so``."""
+    prolog: str | None = None
+    """Prolog of every job; a name without a path lies beside slurm.conf and reaches the nodes with it."""
+    epilog: str | None = None
+    """Epilog of every job, as `prolog`."""
+    health_check_program: str | None = None
+    health_check_interval: int = 300
+    """Seconds between two runs of `health_check_program` on a node."""
+    private_data: tuple[str, ...] = ()
+    """What users see of themselves alone: words of slurm.conf(5) PrivateData, such as ``jobs`` and ``usage``."""
+    jwt: bool = False
+    """Let clients show tokens (auth/jwt), as those of slurmrestd do; the key is ``jwt_hs256.key`` in
+    `state_directory`, readable by SlurmUser alone."""
     accounting: bool = False
     """Ask for accounting with a database on the controller, also when the request names no external one."""
     storage_user: str = "slurm"

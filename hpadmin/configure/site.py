@@ -22,6 +22,7 @@ from hpadmin.request.shapes import did_you_mean, shown
 DEFAULT_FILE = "/etc/hpadmin/site.yaml"
 
 _PATH = re.compile(r"/[A-Za-z0-9._/+-]*")
+_SCRIPT = re.compile(r"(/[A-Za-z0-9._/+-]*/)?[A-Za-z0-9][A-Za-z0-9._+-]*")
 _PATTERNS = {
     "release": (re.compile(r"[0-9]{2}\.[0-9]{2}(\.[0-9]+)?"), "a Slurm release such as 24.11"),
     "slurm_user": (re.compile(r"[a-z_][a-z0-9_-]{0,31}"), "a user name"),
@@ -34,6 +35,13 @@ _PATTERNS = {
     "device_files": (_PATH, "an absolute path"),
     # Arguments are separated by blanks; nothing that a shell or slurm.conf reads differently.
     "reboot_program": (re.compile(r"/[A-Za-z0-9._/+= -]*"), "a program with plain arguments"),
+    "prolog": (_SCRIPT, "a script: an absolute path, or a name beside slurm.conf"),
+    "epilog": (_SCRIPT, "a script: an absolute path, or a name beside slurm.conf"),
+    "health_check_program": (_PATH, "an absolute path"),
+    "private_data": (
+        re.compile(r"accounts|events|jobs|nodes|partitions|reservations|usage|users"),
+        "a word of PrivateData",
+    ),
     "spank_plugins": (
         re.compile(r"(required|optional) [A-Za-z0-9._/+-]+( [A-Za-z0-9._/+=:,-]+)*"),
         "'required' or 'optional', a plugin and its arguments",
@@ -68,7 +76,7 @@ def _check(key: str, value: Any, hint: Any) -> tuple[Any, list[Problem]]:
     """Return the value as `RenderOptions` holds it, and what is wrong with it."""
     if key == "device_files":
         return _device_files(value)
-    if key == "spank_plugins":
+    if key in ("spank_plugins", "private_data"):
         return _strings(key, value)
     if key == "block_sizes":
         if isinstance(value, list) and value and all(_is_size(size) for size in value):
