@@ -32,6 +32,7 @@ from hpadmin.slurm.control import CommandControl, NewState, SlurmControl
 from hpadmin.slurm.reader import SlurmReader
 
 STATE = Path("/run/hpadmin/health")
+_WATCH = 300
 _REPAIRS = (FaultAction.REBOOT, FaultAction.REPLACE)
 
 
@@ -140,14 +141,20 @@ def remember(
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "state.json", json.dumps(asdict(remembered)))
-    if result.findings:
+    if result.verdict is not Verdict.PASSED:
         (folder / "screen").unlink(missing_ok=True)
     elif by_slurmd:
-        _write(folder / "screen", screen(expected, result.position))
+        # What is only watched need not be looked at every minute.
+        again = bool(result.findings or expected.externals)
+        _write(folder / "screen", screen(expected, result.position, again=again))
 
 
-def screen(expected: healthconf.Expected, position: LogPosition) -> str:
-    """Return the expectations in the light check's own form: a kind and its words a line, separated by tabs."""
+def screen(expected: healthconf.Expected, position: LogPosition, *, again: bool) -> str:
+    """Return the expectations in the light check's own form: a kind and its words a line, separated by tabs.
+
+    `again`: the whole check is due after `_WATCH` seconds even if they all hold, as programs of the site and
+    what is only watched cannot be foreseen.
+    """
     lines = [f"slurmd\t{slurmd_identity(os.getppid())}", f"config\t{healthconf.DEFAULT_PATH}\t{_mtime()}"]
     if expected.devices and expected.accelerators:
         folder, _, pattern = expected.devices.rpartition("/")
@@ -159,9 +166,8 @@ def screen(expected: healthconf.Expected, position: LogPosition) -> str:
         lines.append(f"log\t{position.path}\t{position.inode}\t{position.offset}")
     lines += [f"mount\t{place}" for place in expected.mounts]
     lines += [f"disk\t{place}\t{least}" for place, least in expected.disks.items()]
-    if expected.externals:
-        # Programs of the site cannot be foreseen: they run in the whole check, at this interval.
-        lines.append(f"until\t{time.time() + 300:.0f}")
+    if again:
+        lines.append(f"until\t{time.time() + _WATCH:.0f}")
     return "\n".join(lines) + "\n"
 
 
