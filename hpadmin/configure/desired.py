@@ -9,6 +9,7 @@ The same cluster and options always give the same bytes.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,10 +18,10 @@ from typing import Any
 from hpadmin.configure import gres, templates
 from hpadmin.configure.gres import NodeGres
 from hpadmin.configure.options import RenderOptions
+from hpadmin.configure.templates import listed
 from hpadmin.errors import InvalidInput, Problem
 from hpadmin.model import Cluster, Node
 from hpadmin.request import catalog
-from hpadmin.slurm import hostlist
 from hpadmin.topology.choose import TopologyChoice, choose
 
 UNIVERSAL_PARTITION = "dev"
@@ -28,6 +29,10 @@ UNIVERSAL_PARTITION = "dev"
 
 _SECRET_FILES = frozenset({"slurmdbd.conf"})
 _NODES_A_LINE = 256
+
+_LONGEST_NAME_WITH_ACCOUNTING = 64 - len("_assoc_usage_month_table")
+"""MariaDB's limit for a table's name, less slurmdbd's longest suffix
+(src/plugins/accounting_storage/mysql/accounting_storage_mysql.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,6 @@ class NodeLine:
 
     names: str
     addresses: str
-    hostnames: str
     cpus: int
     cores: int
     threads: int
@@ -92,19 +96,35 @@ def render_all(cluster: Cluster, options: RenderOptions | None = None) -> Render
         "task_plugin": "task/cgroup,task/affinity" if options.process_tracking == "cgroup" else "task/none",
         "gres_types": gres.types(gres_of.values()),
         "topology": topology,
-        "placeholders": hostlist.fold(topology.placeholders),
-        "node_lines": list(_node_lines(cluster.computes, gres_of)),
+        "placeholders": listed(topology.placeholders),
+        "node_lines": list(node_lines(cluster.computes, gres_of)),
         "partitions": list(_partitions(cluster, topology)),
         "gres_lines": list(_gres_lines(cluster.computes, gres_of)),
-        "accounting": _accounting(cluster, options, bool(gres_of)),
+        "accounting": _accounting(cluster, options, any(each.names for each in gres_of.values())),
     }
     names = ["slurm.conf", "gres.conf", "cgroup.conf", "plugstack.conf"]
     if context["accounting"]:
         names += ["accounting.conf", "slurmdbd.conf"]
     environment = templates.environment()
     files = {name: environment.get_template(f"{name}.j2").render(context) for name in names}
+    _check_settings(options, files)
     files.update(topology.files)
     return Rendered(files, topology, topology.warnings)
+
+
+def _check_settings(options: RenderOptions, files: dict[str, str]) -> None:
+    """Refuse a setting of the site that would stand in the files twice: Slurm takes the later and complains."""
+    lines = (files["slurm.conf"] + files.get("accounting.conf", "")).splitlines()
+    written = Counter(line.partition("=")[0].strip().lower() for line in lines if not line.startswith("#"))
+    problems = [
+        Problem(
+            f"settings.{name}", "is rendered already: it follows from the request or has an option of its own"
+        )
+        for name in options.settings
+        if written[name.lower()] > 1
+    ]
+    if problems:
+        raise InvalidInput("the site's settings and the rendered ones overlap", problems)
 
 
 def file_mode(name: str) -> int:
@@ -112,18 +132,18 @@ def file_mode(name: str) -> int:
     return 0o600 if name in _SECRET_FILES else 0o644
 
 
-def _node_lines(nodes: Sequence[Node], gres_of: dict[str, NodeGres]) -> Iterator[NodeLine]:
+def node_lines(nodes: Sequence[Node], gres_of: dict[str, NodeGres]) -> Iterator[NodeLine]:
+    """Yield the lines that define `nodes`, in their order; `gres_of` has an entry for each node's name."""
+
     def key(node: Node) -> tuple[object, ...]:
         return (*_place(node.name), node.instance.group, node.hardware, node.threads_per_core)
 
     for _, run in groupby(nodes, key):
         members = list(run)
         first = members[0]
-        hostnames = [node.instance.hostname or node.name for node in members]
         yield NodeLine(
-            names=hostlist.fold(node.name for node in members),
-            addresses=hostlist.fold(node.instance.address for node in members),
-            hostnames="" if hostnames == [node.name for node in members] else hostlist.fold(hostnames),
+            names=listed(node.name for node in members),
+            addresses=listed(node.instance.address for node in members),
             cpus=first.cpus,
             cores=first.hardware.cores,
             threads=first.threads_per_core,
@@ -151,7 +171,7 @@ def _partitions(cluster: Cluster, topology: TopologyChoice) -> Iterator[Partitio
 
 
 def _fold(nodes: Iterable[Node]) -> str:
-    return hostlist.fold(node.name for node in nodes)
+    return listed(node.name for node in nodes)
 
 
 def _gres_lines(nodes: Sequence[Node], gres_of: dict[str, NodeGres]) -> Iterator[dict[str, Any]]:
@@ -160,12 +180,18 @@ def _gres_lines(nodes: Sequence[Node], gres_of: dict[str, NodeGres]) -> Iterator
         for settings in gres_of[node.name].lines:
             by_settings.setdefault(settings, []).append(node.name)
     for settings, names in by_settings.items():
-        yield {"nodes": hostlist.fold(names), "settings": settings}
+        yield {"nodes": listed(names), "settings": settings}
 
 
 def _accounting(cluster: Cluster, options: RenderOptions, devices: bool) -> dict[str, Any] | None:
     if not (cluster.accounting or options.accounting):
         return None
+    if len(cluster.name) > _LONGEST_NAME_WITH_ACCOUNTING:
+        message = (
+            f"must have at most {_LONGEST_NAME_WITH_ACCOUNTING} characters with accounting, got {len(cluster.name)}: "
+            "slurmdbd names tables after it, and a table's name has at most 64"
+        )
+        raise InvalidInput("the cluster cannot have accounting", [Problem("ClusterName", message)])
     external = cluster.accounting_database
     return {
         "host": cluster.controllers[0].name,
@@ -175,6 +201,7 @@ def _accounting(cluster: Cluster, options: RenderOptions, devices: bool) -> dict
         "storage_name": (external and external.name) or _database_name(cluster),
         "storage_user": options.storage_user,
         "storage_password": options.storage_password,
+        "external": external is not None,
     }
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hpadmin.configure.options import RenderOptions
+from hpadmin.configure.templates import listed
 from hpadmin.errors import InvalidInput, Problem
 from hpadmin.model import Node
-from hpadmin.slurm import hostlist
 
 NEURON_CORES = "neuroncore"
 """GRES name of NeuronCores: counted for scheduling, while the devices carry the files."""
@@ -49,7 +49,10 @@ def of_node(node: Node, options: RenderOptions) -> NodeGres:
     names, requested = ["gpu"], [f"{kind}:{hardware.accelerator_count}"]
     files = _files(node, options)
     if files:
-        settings = [("Name", "gpu"), ("Type", str(hardware.accelerator)), ("File", hostlist.fold(files))]
+        settings = [("Name", "gpu"), ("Type", str(hardware.accelerator)), ("File", listed(files))]
+        if hardware.accelerator_kind == "gpu":
+            # Without detection Slurm cannot know the vendor and sets the variables of all.
+            settings.append(("Flags", "nvidia_gpu_env"))
     else:
         detect = "nrt" if hardware.accelerator_kind == "neuron" else options.gpu_autodetect
         settings = [("AutoDetect", detect)]

@@ -23,6 +23,8 @@ DEFAULT_FILE = "/etc/hpadmin/site.yaml"
 
 _PATH = re.compile(r"/[A-Za-z0-9._/+-]*")
 _SCRIPT = re.compile(r"(/[A-Za-z0-9._/+-]*/)?[A-Za-z0-9][A-Za-z0-9._+-]*")
+_SETTING = re.compile(r"[A-Z][A-Za-z0-9]*")
+_UNSAFE = re.compile(r"""[^ -~]|[#"'\\]|^$""")
 _PATTERNS = {
     "release": (re.compile(r"[0-9]{2}\.[0-9]{2}(\.[0-9]+)?"), "a Slurm release such as 24.11"),
     "slurm_user": (re.compile(r"[a-z_][a-z0-9_-]{0,31}"), "a user name"),
@@ -113,6 +115,22 @@ def _device_files(value: Any) -> tuple[dict[str, tuple[str, ...]], list[Problem]
     for group, listed in value.items():
         found[group], wrong = _strings("device_files", listed, document.join("device_files", group))
         problems += wrong
+    return found, problems
+
+
+def _settings(value: Any) -> tuple[dict[str, str], list[Problem]]:
+    if not isinstance(value, dict):
+        return {}, [Problem("settings", f"must be an object, got {shown(value)}")]
+    found, problems = {}, []
+    for name, setting in value.items():
+        where = document.join("settings", name)
+        if not _SETTING.fullmatch(name):
+            problems.append(Problem(where, f"{shown(name)} is not the name of a setting"))
+        if isinstance(setting, bool) or not isinstance(setting, str | int):
+            problems.append(Problem(where, f"must be a string, got {shown(setting)}"))
+        elif _UNSAFE.search(str(setting)):
+            problems.append(Problem(where, f"{shown(setting)} holds what slurm.conf would read differently"))
+        found[name] = str(setting)
     return found, problems
 
 

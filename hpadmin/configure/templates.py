@@ -7,15 +7,18 @@ validated long before; this is the second line of defence.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from hpadmin import resources
 from hpadmin.errors import InvalidInput, Problem
+from hpadmin.slurm import hostlist
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+_PLAIN = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._/+-]*")
 _UNSAFE = re.compile(r"""[\x00-\x1f\x7f\x85\u2028\u2029#"'\\]""")
 
 
@@ -48,6 +51,18 @@ def value(given: Any) -> str:
         problem = Problem("", f"{text!r} cannot stand in a Slurm file: it holds {found[0]!r}")
         raise InvalidInput("a value would be read differently by Slurm", [problem])
     return text
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return plain names (nodes, addresses, device files) as a folded host list, in their order.
+
+    Raises InvalidInput for a name that a host list would take for several, or for none.
+    """
+    names = list(names)
+    if wrong := [name for name in names if not _PLAIN.fullmatch(name)]:
+        problems = [Problem("", f"{name!r} is no plain name") for name in wrong]
+        raise InvalidInput("a name would be read differently by Slurm", problems)
+    return hostlist.fold(names)
 
 
 def secret(given: str) -> str:
