@@ -193,12 +193,29 @@ def load(files: dict[str, str]) -> dict[str, Any]:
         return {"up": False, "complaints": complaints(str(failure)), "topology": ""}
 
 
+def sbatch(files: dict[str, str], jobs: list[list[str]]) -> dict[str, Any]:
+    """Submit jobs with sbatch on these files: whether each was taken, and what sbatch said."""
+    with Controller(files) as controller:
+        answers = []
+        for args in jobs:
+            done = command("sbatch", "--wrap=true", "--output=/dev/null", *args)
+            answers.append({"taken": done.returncode == 0, "says": done.stderr.strip()})
+        return {"answers": answers, "log": controller.log()}
+
+
+def answer(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Do what one line of standard input asks for."""
+    if "load" in wanted:
+        return load(wanted["load"])
+    if "sbatch" in wanted:
+        return sbatch(wanted["files"], wanted["sbatch"])
+    return play(wanted)
+
+
 def main() -> None:
-    """Answer every line of standard input: ``{"load": files}``, or a scenario to play."""
+    """Answer every line of standard input: files to load, jobs to submit, or a scenario to play."""
     for line in sys.stdin:
-        wanted = json.loads(line)
-        answer = load(wanted["load"]) if "load" in wanted else play(wanted)
-        sys.stdout.write(json.dumps(answer, separators=(",", ":")) + "\n")
+        sys.stdout.write(json.dumps(answer(json.loads(line)), separators=(",", ":")) + "\n")
         sys.stdout.flush()
 
 
