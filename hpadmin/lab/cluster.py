@@ -71,6 +71,8 @@ SUBNETS = ipaddress.IPv4Network("10.200.0.0/14")
 _SUBNET_PREFIX = 20
 """Four thousand addresses: nodes are numbered on, also when they are replaced."""
 
+_POLL = 0.5
+"""Seconds between two looks at what is awaited."""
 _PARALLEL = 8
 """Requests to the engine at a time."""
 
@@ -181,26 +183,28 @@ class Lab:
         Raises OperationFailed with the names and causes when a node failed or `timeout` seconds passed.
         """
         deadline = time.monotonic() + timeout
+        pending = self.nodes()
         last: dict[str, str] = {}
-        while True:
-            nodes = self.nodes()
-            for node in nodes:
+        while pending:
+            for node in pending:
                 if last.get(node.instance.name) != node.status:
                     say(f"{node.instance.name} ({node.instance.hostname}): {node.status}")
                     last[node.instance.name] = node.status
-            failed = [node for node in nodes if node.status.startswith("failed") or node.running == "exited"]
+            failed = [n for n in pending if n.status.startswith("failed") or n.running == "exited"]
             if failed:
                 raise OperationFailed(
-                    f"{len(failed)} of {len(nodes)} nodes did not become ready: "
+                    f"{len(failed)} nodes did not become ready: "
                     + "; ".join(f"{node.instance.name}: {self._last_words(node)}" for node in failed),
                     hint=f"hpadmin lab exec {failed[0].instance.name} -- cat {LOG}",
                 )
-            pending = [node.instance.name for node in nodes if node.status != "ready"]
+            pending = [node for node in pending if node.status != "ready"]
             if not pending:
                 break
             if time.monotonic() > deadline:
-                raise OperationFailed(f"not ready after {timeout:g} s: {', '.join(pending)}")
-            time.sleep(0.5)
+                names = ", ".join(node.instance.name for node in pending)
+                raise OperationFailed(f"not ready after {timeout:g} s: {names}")
+            time.sleep(_POLL)
+            pending = self._look_at(node.container for node in pending)
         self.wait_schedulable(timeout=max(60.0, deadline - time.monotonic()), say=say)
 
     def wait_schedulable(self, *, timeout: float, say: Say, nodes: Iterable[str] | None = None) -> None:
@@ -236,7 +240,7 @@ class Lab:
                     f"not schedulable after {timeout:g} s: "
                     + ", ".join(f"{name} ({state})" for name, state in sorted(waiting.items()))
                 )
-            time.sleep(0.5)
+            time.sleep(_POLL)
 
     def slurm_states(self) -> dict[str, str]:
         """Return host name to state, as ``sinfo`` on the controller tells it; empty while it does not answer."""
@@ -253,9 +257,7 @@ class Lab:
 
     def nodes(self) -> list[LabNode]:
         """Return the containers as they stand, controllers first, then by group and number."""
-        containers = [one for one in self._containers() if machine.INSTANCE in one.labels]
-        with ThreadPoolExecutor(_PARALLEL) as pool:
-            nodes = list(pool.map(machine.look, containers))
+        nodes = self._look_at(str(one.name) for one in self._containers() if machine.INSTANCE in one.labels)
         order = list(NodeType)
         return sorted(
             nodes, key=lambda node: (order.index(node.instance.node_type), *_natural(node.instance.name))
@@ -341,6 +343,15 @@ class Lab:
         return new
 
     # --- the parts -----------------------------------------------------------------------------------------
+
+    def _look_at(self, names: Iterable[str]) -> list[LabNode]:
+        def look(name: str) -> LabNode | None:
+            with contextlib.suppress(docker.errors.NotFound):  # it may go while we look
+                return machine.look(self._client.containers.get(name))
+            return None
+
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            return [node for node in pool.map(look, names) if node]
 
     def _containers(self) -> list[Container]:
         found: list[Container] = self._client.containers.list(

@@ -33,6 +33,8 @@ SECRETS = "/opt/ml/secrets"
 """Stands for the secrets manager: the cluster's authentication key."""
 STATE = "/var/lib/hpadmin/lifecycle/state.json"
 """Where a node's lifecycle says how far it is."""
+FIRST_BOOT = "/var/lib/machine-first-boot"
+"""Exit status of `on_create.sh`, once it has ended."""
 LOG = "/var/log/provision/provisioning.log"
 
 Files = Mapping[str, tuple[bytes, int]]
@@ -116,7 +118,12 @@ def look(container: Container) -> LabNode:
     """Return the container as it stands."""
     instance = LabInstance.from_json(container.labels[INSTANCE])
     running = str(container.status)
-    status = _lifecycle_status(read_file(container, STATE)) if running == "running" else running
+    status = running
+    if running == "running":
+        status = _lifecycle_status(read_file(container, STATE))
+        # A lifecycle that died cannot say so; the machine can.
+        if status.startswith("joining") and (read_file(container, FIRST_BOOT) or b"0").strip() != b"0":
+            status = status.replace("joining", "failed")
     return LabNode(instance, str(container.name), running, status)
 
 
