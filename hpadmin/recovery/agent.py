@@ -16,13 +16,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from hpadmin.errors import OperationFailed
 from hpadmin.nodes.provider import Provider
 from hpadmin.recovery.act import Actor
+from hpadmin.recovery.book import Book
 from hpadmin.recovery.decide import decide
 from hpadmin.recovery.journal import Journal
 from hpadmin.recovery.observe import Observation, observe
@@ -87,6 +88,8 @@ class Agent:
     clock: Callable[[], float] = time.time
     prober: Prober | None = None
     parts: Sequence[Part] = ()
+    only: frozenset[str] | None = None
+    """Work on these nodes alone, and leave the others as if they were not there; None for all."""
     seen: Observation | None = field(default=None, init=False)
     """The last picture; for metrics."""
 
@@ -105,7 +108,7 @@ class Agent:
             except OperationFailed as error:
                 log.warning("Slurm cannot be read", extra={"error": error.message})
                 return
-            book = self.journal.book(since=self.clock() - _LOOK_BACK)
+            book = self._book()
             if not self._actor.perform(decide(seen, book, self.policy)):
                 break
         for part in self.parts:
@@ -116,8 +119,18 @@ class Agent:
                     "a part of the cycle failed", extra={"part": type(part).__name__, "error": error.message}
                 )
 
+    def _book(self) -> Book:
+        book = self.journal.book(since=self.clock() - _LOOK_BACK)
+        if self.only is None:
+            return book
+        mine = {name: record for name, record in book.open.items() if name in self.only}
+        return replace(book, open=mine, suspects={}, notices={})
+
     def _look(self) -> Observation:
         seen = observe(self.reader, self.provider, at=self.clock(), protected=self.policy.protected)
+        if self.only is not None:
+            nodes = {name: node for name, node in seen.nodes.items() if name in self.only}
+            return replace(seen, nodes=nodes)
         return seen if self.prober is None else self.prober.complete(seen)
 
     def forget(self) -> None:
