@@ -1,0 +1,1 @@
+"""Slurm itself judges what is rendered."""
