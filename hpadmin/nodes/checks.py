@@ -22,7 +22,7 @@ from hpadmin.nodes.faults import Finding, finding, gravest, kernel_findings
 from hpadmin.nodes.healthconf import Expected
 from hpadmin.slurm.command import Runner
 
-_LOGS = ("/var/log/kern.log", "/var/log/messages", "/var/log/syslog")
+LOGS = ("/var/log/kern.log", "/var/log/messages", "/var/log/syslog")
 _SMI_QUERY = "--query-remapped-rows=gpu_bus_id,remapped_rows.pending,remapped_rows.failure"
 
 
@@ -154,14 +154,16 @@ def read_kernel_log(wanted: str, position: LogPosition | None) -> tuple[tuple[st
 def _log_path(wanted: str) -> str:
     if wanted != "auto":
         return "" if wanted == "none" else wanted
-    return next((path for path in (*_LOGS, "/dev/kmsg") if os.access(path, os.R_OK)), "")
+    return next((path for path in (*LOGS, "/dev/kmsg") if os.access(path, os.R_OK)), "")
 
 
 def _read_log_file(path: str, position: LogPosition | None) -> tuple[tuple[str, ...], LogPosition]:
     with Path(path).open("rb") as log:
         stat = os.fstat(log.fileno())
-        if position is None or position.path != path:
+        if position is None or position.path not in (path, ""):
             return (), LogPosition(path, stat.st_ino, stat.st_size)
+        if not position.path:  # there was no log at the last look: all of it is new
+            position = LogPosition(path, stat.st_ino, 0)
         rotated = position.inode != stat.st_ino or position.offset > stat.st_size
         log.seek(0 if rotated else position.offset)
         data = log.read(16 << 20)

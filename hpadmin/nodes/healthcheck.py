@@ -164,6 +164,9 @@ def screen(expected: healthconf.Expected, position: LogPosition, *, again: bool)
         lines.append(f"count\t/sys/class/infiniband\t\t{expected.efa}")
     if position.path:
         lines.append(f"log\t{position.path}\t{position.inode}\t{position.offset}")
+    elif expected.kernel_log != "none":
+        logs = checks.LOGS if expected.kernel_log == "auto" else (expected.kernel_log,)
+        lines += [f"absent\t{path}" for path in logs]
     lines += [f"mount\t{place}" for place in expected.mounts]
     lines += [f"disk\t{place}\t{least}" for place, least in expected.disks.items()]
     if again:

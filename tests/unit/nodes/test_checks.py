@@ -130,6 +130,7 @@ def test_the_kernel_log_is_read_where_it_was_left(tmp_path: Path) -> None:
     assert lines == ("after the rotation",)
     assert checks.read_kernel_log(str(tmp_path / "none"), position) == ((), LogPosition())
     assert checks.read_kernel_log("none", None) == ((), LogPosition())
+    assert checks.read_kernel_log(str(log), LogPosition())[0] == ("after the rotation",)
 
 
 def test_a_fault_of_the_kernel_log_lasts_until_the_next_boot(tmp_path: Path) -> None:
