@@ -6,10 +6,11 @@ import hashlib
 from dataclasses import dataclass, field
 
 from hpadmin.errors import OperationFailed
+from lifecycle.initscripts import Daemon, script
 from lifecycle.machine import Machine
 from lifecycle.retry import Clock
 from lifecycle.services import manager, processes
-from lifecycle.step import Transient
+from lifecycle.step import File, Transient
 
 STATE = "/var/lib/hpadmin/lifecycle"
 """Where the lifecycle keeps what it must remember between runs; readable by root alone."""
@@ -106,6 +107,23 @@ class Stopped:
         services.disable(self.service)
         if processes(machine, self.program):
             stop(machine, self.service, self.program, self.clock)
+
+
+@dataclass(frozen=True, slots=True)
+class InitScript:
+    """The daemon's System V script, on a machine that starts its services so."""
+
+    daemon: Daemon
+
+    @property
+    def _file(self) -> File:
+        return File(f"/etc/init.d/{self.daemon.name}", script(self.daemon), 0o755)
+
+    def lacking(self, machine: Machine) -> str | None:
+        return None if machine.is_directory("/run/systemd/system") else self._file.lacking(machine)
+
+    def make(self, machine: Machine) -> None:
+        self._file.make(machine)
 
 
 def stop(machine: Machine, service: str, program: str, clock: Clock) -> None:

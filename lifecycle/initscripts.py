@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """What a script has to know of a daemon. The daemon itself goes to the background."""
+    """What a script has to know of a daemon. It goes to the background by itself, unless said."""
 
     name: str
     executable: str
@@ -22,6 +22,10 @@ class Daemon:
     """A command before the start."""
     requires: str = ""
     """Services that must run before."""
+    background: str = ""
+    """Log file of a daemon that stays in the foreground and is put into the background."""
+    environment: str = ""
+    """Assignments for its environment."""
 
     @property
     def options_variable(self) -> str:
@@ -40,9 +44,22 @@ SACKD = Daemon(
     prepare="install -d -o slurm -g slurm /run/slurm",
 )
 
+RESTD = Daemon(
+    "slurmrestd",
+    "/usr/sbin/slurmrestd",
+    "Slurm's REST interface, for clients with tokens",
+    user="slurmrest",
+    prepare="install -o slurmrest -m 600 /dev/null /var/log/slurm/slurmrestd.log",
+    requires="munge",
+    background="/var/log/slurm/slurmrestd.log",
+    environment="SLURM_JWT=daemon",
+)
+
 
 def script(daemon: Daemon) -> str:
     """Return the text of the daemon's script: start, stop, restart, reload and status."""
+    environment = f"{daemon.environment} " if daemon.environment else ""
+    background = f" --background --output {daemon.background}" if daemon.background else ""
     return f"""#!/bin/sh
 ### BEGIN INIT INFO
 # Provides:          {daemon.name}
@@ -61,8 +78,8 @@ case "$1" in
     start)
         {daemon.prepare or ":"}
         # shellcheck disable=SC2086
-        start-stop-daemon --start --oknodo --chuid {daemon.user} --exec {daemon.executable} \\
-            -- ${daemon.options_variable}
+        {environment}start-stop-daemon --start --oknodo --chuid {daemon.user}{background} \\
+            --exec {daemon.executable} -- ${daemon.options_variable}
         ;;
     stop)
         start-stop-daemon --stop --oknodo --retry TERM/20/KILL/5 --exec {daemon.executable}

@@ -38,6 +38,11 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
 }
 """What a profile sets of Slurm's `RenderOptions`; `slurm` in the file goes on top."""
 
+HEALTH_CHECK = "/usr/local/sbin/hpadmin-health"
+PROLOG = "/usr/local/lib/hpadmin/prolog"
+EPILOG = "/usr/local/lib/hpadmin/epilog"
+"""Where every node has the programs that slurm.conf names."""
+
 DEVICE_NAMES: Mapping[str, str] = {"gpu": "/dev/nvidia", "neuron": "/dev/neuron"}
 """Device nodes by `Hardware.accelerator_kind`, without their number."""
 
@@ -60,17 +65,26 @@ class Settings:
     """Slurm account that users' jobs are charged to."""
     private_data: bool = True
     """Users see their own jobs and accounts, not those of others (slurm.conf(5) PrivateData)."""
+    auto_resume: bool = True
+    """Give srun the option ``--auto-resume``."""
+    health_check: bool | None = None
+    """Check nodes' health regularly and around jobs; None does where there is hardware, not in containers."""
     rest: bool = False
     """Run slurmrestd with JWT on the controller."""
     login_shell_groups: tuple[str, ...] = ("Login",)
     """Node types whose nodes users may log in to over SSH."""
     containers: bool = False
-    """Install enroot and pyxis on compute nodes."""
+    """Install enroot and pyxis on compute and login nodes, from packages in the bundle's `packages/` or from apt."""
     observability: bool = False
-    """Install metrics exporters."""
+    """Install and run Prometheus exporters."""
     log_rotation: bool = True
     wait: float = 3600.0
     """Seconds that a node waits for its controller and its file servers before it fails."""
+
+    @property
+    def checks_health(self) -> bool:
+        """Whether nodes check their health."""
+        return self.profile == "host" if self.health_check is None else self.health_check
 
 
 def load(bundle: Path) -> Settings:
@@ -105,7 +119,15 @@ def from_data(data: Any, origin: str, problems: list[Problem] | None = None) -> 
 
 def site_file(settings: Settings, cluster: Cluster) -> str:
     """Return the text of /etc/hpadmin/site.yaml: with it, ``hpadmin config`` on the controller means the same."""
-    chosen: dict[str, Any] = {"auth": settings.auth, "accounting": settings.accounting}
+    chosen: dict[str, Any] = {"auth": settings.auth, "accounting": settings.accounting, "jwt": settings.rest}
+    if settings.private_data:
+        chosen["private_data"] = ["jobs", "usage"]
+    if settings.checks_health:
+        chosen |= {"health_check_program": HEALTH_CHECK, "prolog": PROLOG, "epilog": EPILOG}
+    chosen["spank_plugins"] = [
+        *(["optional spank_auto_resume.so"] if settings.auto_resume else []),
+        *(["optional spank_pyxis.so"] if settings.containers else []),
+    ]
     chosen |= PROFILES[settings.profile]
     if settings.profile == "container":
         chosen["device_files"] = device_files(cluster)
@@ -152,6 +174,10 @@ def _value(key: str, value: Any) -> Any:
         if not isinstance(value, list) or not set(value) <= {"Controller", "Login", "Compute"}:
             raise ValueError("must be a list of Controller, Login, Compute")
         return tuple(value)
+    if key == "health_check":
+        if value is not None and not isinstance(value, bool):
+            raise ValueError(f"must be true or false, got {value!r}")
+        return value
     default = getattr(Settings(), key)
     if isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from lifecycle.engine import Stage
-from lifecycle.stages import accounting, accounts, authentication, controller, identity, storage, worker
+from lifecycle.stages import (
+    accounting,
+    accounts,
+    authentication,
+    controller,
+    extras,
+    identity,
+    rest,
+    storage,
+    worker,
+)
 
 ALL: tuple[Stage, ...] = (
     identity.STAGE,
@@ -11,11 +21,17 @@ ALL: tuple[Stage, ...] = (
     accounts.STAGE,
     accounts.SSH,
     authentication.STAGE,
+    extras.ROTATE,
+    extras.PROGRAMS,
+    extras.CONTAINERS,
+    extras.OBSERVABILITY,
+    rest.KEY,
     controller.CONFIGURATION,
     accounting.NO_DATABASE,
     accounting.DATABASE,
     controller.STAGE,
     accounting.ASSOCIATIONS,
+    rest.SERVICE,
     worker.LOGIN,
     worker.COMPUTE,
 )

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from hpadmin.errors import OperationFailed
 from hpadmin.model import NodeType
-from lifecycle.daemon import Running, Stopped, last_words
+from lifecycle.daemon import InitScript, Running, Stopped, last_words
 from lifecycle.engine import Stage
-from lifecycle.initscripts import SACKD, SLURMD, Daemon, script
+from lifecycle.initscripts import SACKD, SLURMD, Daemon
 from lifecycle.machine import Machine
 from lifecycle.retry import Retry
 from lifecycle.settings import render_options
@@ -99,23 +99,6 @@ def _configless(situation: Situation, daemon: Daemon, log: str = "") -> Iterator
     yield File(defaults, f'{daemon.options_variable}="--conf-server {situation.conf_server}"\n')
     yield InitScript(daemon)
     yield Running(daemon.name, daemon.name, reads=(defaults,), log=log)
-
-
-@dataclass(frozen=True, slots=True)
-class InitScript:
-    """The daemon's System V script, on a machine that starts its services so."""
-
-    daemon: Daemon
-
-    @property
-    def _file(self) -> File:
-        return File(f"/etc/init.d/{self.daemon.name}", script(self.daemon), 0o755)
-
-    def lacking(self, machine: Machine) -> str | None:
-        return None if machine.is_directory("/run/systemd/system") else self._file.lacking(machine)
-
-    def make(self, machine: Machine) -> None:
-        self._file.make(machine)
 
 
 LOGIN = Stage(

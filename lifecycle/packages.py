@@ -1,0 +1,61 @@
+"""Packages: asked of dpkg, installed by apt, which others may be using at the same moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpadmin.errors import OperationFailed
+from lifecycle.machine import Machine
+from lifecycle.step import Transient
+
+_APT = (
+    "env",
+    "DEBIAN_FRONTEND=noninteractive",
+    "apt-get",
+    "--quiet=2",
+    "--yes",
+    "--no-install-recommends",
+    "-o",
+    "DPkg::Lock::Timeout=60",
+    "-o",
+    "Acquire::Retries=3",
+)
+_PASSING = ("Could not get lock", "Unable to acquire the dpkg frontend lock", "Temporary failure", "Failed to fetch",
+            "Could not connect", "Connection timed out", "Unable to lock")  # fmt: skip
+"""What apt says of things that pass: somebody else's lock, a network that blinks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """Installed packages. `files` are package files to install them from; without any, apt's sources are used."""
+
+    names: tuple[str, ...]
+    files: tuple[Path, ...] = ()
+
+    def lacking(self, machine: Machine) -> str | None:
+        missing = [name for name in self.names if not self._installed(machine, name)]
+        return f"install {', '.join(missing)}" if missing else None
+
+    def make(self, machine: Machine) -> None:
+        # A run that was killed may have left packages unpacked and not configured.
+        machine.launcher.run(["dpkg", "--configure", "-a"], timeout=600)
+        if not self.files:
+            self._apt(machine, "update")
+        self._apt(machine, "install", *([str(path) for path in self.files] or self.names))
+
+    @staticmethod
+    def _installed(machine: Machine, name: str) -> bool:
+        asked = machine.runner.run(
+            ["dpkg-query", "--show", "--showformat=${db:Status-Status}", name], timeout=60
+        )
+        return asked.stdout == "installed"
+
+    def _apt(self, machine: Machine, *arguments: str) -> None:
+        done = machine.launcher.run([*_APT, *arguments], timeout=1800)
+        if done.returncode == 0:
+            return
+        said = [line for line in done.stdout.splitlines() if line.startswith(("E:", "W:"))]
+        words = " ".join(said) or f"apt-get exited {done.returncode}"
+        failure = Transient if any(sign in words for sign in _PASSING) else OperationFailed
+        raise failure(f"apt-get {arguments[0]} failed: {words}")

@@ -1,0 +1,116 @@
+"""What comes with a node besides its daemons: programs that slurm.conf names, log rotation, optional software."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpadmin import resources
+from hpadmin.model import NodeType
+from lifecycle.daemon import Running
+from lifecycle.engine import Stage
+from lifecycle.machine import Machine
+from lifecycle.packages import Packages
+from lifecycle.retry import Retry
+from lifecycle.settings import EPILOG, HEALTH_CHECK, PROLOG
+from lifecycle.situation import Situation
+from lifecycle.step import Directory, File, Step
+
+ROTATION = "/etc/logrotate.d/hpadmin"
+PROVISIONING_LOG = "/var/log/provision/provisioning.log"
+SLURM_LOGS = ("slurmctld", "slurmd", "slurmdbd")
+CONTAINER_PACKAGES = ("enroot", "nvslurm-plugin-pyxis")
+EXPORTER = "prometheus-node-exporter"
+
+_NETWORK = Retry(deadline=900, base=2, cap=30)
+
+
+def programs(situation: Situation) -> Iterator[Step]:
+    """Yield the health check, prolog and epilog of a compute node."""
+    program = resources.directory("slurm_plugins") / "health" / "hpadmin-health"
+    yield File(HEALTH_CHECK, program.read_bytes(), 0o755)
+    yield Directory(str(Path(PROLOG).parent))
+    for path, when in ((PROLOG, "prolog"), (EPILOG, "epilog")):
+        yield File(path, f"#!/bin/sh\nexec {HEALTH_CHECK} {when}\n", 0o755)
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """Log rotation of Slurm's logs, unless the packages brought one: logrotate refuses a log named twice."""
+
+    def lacking(self, machine: Machine) -> str | None:
+        return self._file(machine).lacking(machine)
+
+    def make(self, machine: Machine) -> None:
+        self._file(machine).make(machine)
+
+    @staticmethod
+    def _file(machine: Machine) -> File:
+        folder = machine.path("/etc/logrotate.d")
+        others = "".join(
+            path.read_text(errors="replace")
+            for path in sorted(folder.glob("*"))
+            if path.is_file() and path.name != Path(ROTATION).name
+        )
+        return File(ROTATION, rotation(others))
+
+
+def rotation(others: str) -> str:
+    """Return our logrotate(8) file, given the text of all others."""
+    parts = ["# Written by hpadmin's lifecycle.", _rotated(PROVISIONING_LOG, ("missingok", "copytruncate"))]
+    for daemon in SLURM_LOGS:
+        log = f"/var/log/slurm/{daemon}.log"
+        if log not in others:
+            # SIGUSR2 makes Slurm's daemons open their logs anew (slurmctld(8), SIGNALS).
+            script = ("postrotate", f"    pkill -USR2 -x {daemon} || true", "endscript")
+            parts.append(_rotated(log, ("missingok", "nocreate", "delaycompress", *script)))
+    return "\n".join(parts) + "\n"
+
+
+def _rotated(log: str, settings: tuple[str, ...]) -> str:
+    lines = ("size 50M", "rotate 4", "compress", "notifempty", *settings)
+    return "\n".join([f"{log} {{", *(f"    {line}" for line in lines), "}"])
+
+
+def rotate(situation: Situation) -> Iterator[Step]:
+    """Yield the step of log rotation."""
+    yield Rotation()
+
+
+def containers(situation: Situation) -> Iterator[Step]:
+    """Yield enroot and pyxis; pyxis's line in plugstack.conf is the configuration's."""
+    files = tuple(sorted((situation.bundle / "packages").glob("*.deb")))
+    yield Packages(CONTAINER_PACKAGES, files)
+    # Users unpack images here, each below a directory of their own (enroot.conf, ENROOT_RUNTIME_PATH and others).
+    for path in ("/run/enroot", "/var/lib/enroot", "/var/cache/enroot"):
+        yield Directory(path, 0o1777)
+
+
+def observability(situation: Situation) -> Iterator[Step]:
+    """Yield the node exporter, on port 9100."""
+    yield Packages((EXPORTER,))
+    yield Running(EXPORTER, EXPORTER)
+
+
+PROGRAMS = Stage(
+    "programs",
+    "health check, prolog and epilog",
+    programs,
+    applies=lambda s: s.role is NodeType.COMPUTE and s.settings.checks_health,
+)
+ROTATE = Stage("logs", "log rotation", rotate, applies=lambda s: s.settings.log_rotation)
+CONTAINERS = Stage(
+    "containers",
+    "enroot and pyxis",
+    containers,
+    applies=lambda s: s.settings.containers and not s.is_controller,
+    retry=_NETWORK,
+)
+OBSERVABILITY = Stage(
+    "observability",
+    "metrics exporters",
+    observability,
+    applies=lambda s: s.settings.observability,
+    retry=_NETWORK,
+)
