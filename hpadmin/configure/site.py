@@ -78,6 +78,8 @@ def _check(key: str, value: Any, hint: Any) -> tuple[Any, list[Problem]]:
     """Return the value as `RenderOptions` holds it, and what is wrong with it."""
     if key == "device_files":
         return _device_files(value)
+    if key == "settings":
+        return _settings(value)
     if key in ("spank_plugins", "private_data"):
         return _strings(key, value)
     if key == "block_sizes":
