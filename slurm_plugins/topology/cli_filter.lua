@@ -7,6 +7,8 @@ local function number(text)
     return tonumber(tostring(text or ""):match("^(%d+)"))
 end
 
+local segments
+
 local function judge(options)
     local segment = number(options["segment"])
     if not segment or segment < 1 then
@@ -14,7 +16,7 @@ local function judge(options)
     end
     local source = debug.getinfo(1, "S").source:gsub("^@", "")
     local folder = source:gsub("/[^/]*$", "")
-    local segments = dofile(folder .. "/hpadmin_segments.lua")
+    segments = segments or dofile(folder .. "/hpadmin_segments.lua")
     local request = {
         nodes = number(options["nodes"]),
         segment = segment,

@@ -43,77 +43,51 @@ function M.count_hosts(list)
     return total + (seen and product or 0)
 end
 
-local function new_topology()
-    return { blocks = {}, base = nil }
-end
-
-local function finished(topology)
-    if #topology.blocks == 0 then
+-- A topology is `blocks`, the sizes of its blocks, and `base`, the planning block. nil when a list cannot be read.
+local function topology_from(text, pattern, base)
+    local blocks = {}
+    for list in text:gmatch(pattern) do
+        local size = M.count_hosts((list:gsub("['\"]", "")))
+        if not size then
+            return nil
+        end
+        blocks[#blocks + 1] = size
+    end
+    if #blocks == 0 then
         return nil
     end
-    topology.base = topology.base or topology.blocks[1]
-    return topology
+    return { blocks = blocks, base = base or blocks[1] }
 end
 
--- topology.conf of topology/block: sizes of its blocks in `blocks`, the planning block in `base`.
+-- topology.conf of topology/block. Case does not matter to Slurm here, nor to counting hosts.
 function M.parse_conf(text)
-    local topology = new_topology()
-    -- Case does not matter to Slurm here, nor to counting hosts.
-    text = text:gsub("\\\r?\n", " "):lower()
-    if text:find("switchname%s*=") or text:find("\n%s*include%s") then
-        return nil
-    end
+    text = "\n" .. text:lower():gsub("\\\r?\n", " ")
     if text:find("#", 1, true) then
         text = text:gsub("#[^\n]*", "")
     end
-    for line in text:gmatch("[^\r\n]+") do
-        if line:find("blockname", 1, true) then
-            local nodes = line:match("%snodes%s*=%s*(%S+)")
-            local size = nodes and M.count_hosts(nodes) or 0
-            if not size then
-                return nil
-            end
-            topology.blocks[#topology.blocks + 1] = size
-        else
-            topology.base = tonumber(line:match("blocksizes%s*=%s*(%d+)")) or topology.base
-        end
+    if text:find("switchname%s*=") or text:find("\n%s*include%s") then
+        return nil
     end
-    return finished(topology)
+    return topology_from(text, "[%s]nodes%s*=%s*(%S+)", tonumber(text:match("blocksizes%s*=%s*(%d+)")))
 end
 
 -- topology.yaml, when it has one topology and that is of blocks; of several only the partition tells which counts.
 function M.parse_yaml(text)
-    local topology = new_topology()
-    local entries, in_sizes = 0, false
-    for line in text:gmatch("[^\r\n]+") do
-        if line:find("#", 1, true) then
-            line = line:gsub("%s#.*$", "")
-        end
-        local key, value = line:match("^[%s%-]*([%w_]+):%s*(.-)%s*$")
-        value = value and value:gsub("^['\"](.*)['\"]$", "%1")
-        if key == "topology" then
-            entries = entries + 1
-        elseif key == "tree" or key == "flat" or key == "ring" or key == "torus3d" then
+    text = "\n" .. text
+    if text:find("#", 1, true) then
+        text = text:gsub("#[^\n]*", "")
+    end
+    local _, entries = text:gsub("\n[%s%-]*topology:", "")
+    for _, kind in ipairs({ "tree", "flat", "ring", "torus3d" }) do
+        if text:find("\n[%s%-]*" .. kind .. ":") then
             return nil
-        elseif key == "block_sizes" then
-            topology.base = tonumber(value:match("^%[%s*(%d+)"))
-            in_sizes = topology.base == nil
-        elseif key == "block" and value ~= "" then
-            topology.blocks[#topology.blocks + 1] = 0
-        elseif key == "nodes" and #topology.blocks > 0 then
-            topology.blocks[#topology.blocks] = M.count_hosts(value)
-            if not topology.blocks[#topology.blocks] then
-                return nil
-            end
-        elseif in_sizes and not key then
-            topology.base = topology.base or tonumber(line:match("^%s*%-%s*(%d+)%s*$"))
         end
-        in_sizes = in_sizes and (key == nil or key == "block_sizes")
     end
     if entries ~= 1 then
         return nil
     end
-    return finished(topology)
+    local base = text:match("block_sizes:%s*%[%s*(%d+)") or text:match("block_sizes:%s*\n%s*%-%s*(%d+)")
+    return topology_from(text, "\n[%s%-]*nodes:%s*(%S+)", tonumber(base))
 end
 
 local function total(topology)
@@ -201,8 +175,7 @@ function M.topology_of(folder)
         return M.parse_yaml(text)
     end
     local conf = read(folder .. "/slurm.conf")
-    local plugin = conf and conf:lower():match("\n%s*topologyplugin%s*=%s*([%w/_]+)")
-    if plugin ~= "topology/block" then
+    if not conf or not ("\n" .. conf):find("\n%s*[Tt]opology[Pp]lugin%s*=%s*topology/block%s") then
         return nil
     end
     text = read(folder .. "/topology.conf")
@@ -222,11 +195,6 @@ function M.refusal(request, folder, rules)
     local others = M.alternatives(request, topology, rules)
     local advice = #others > 0 and "; this would work: " .. table.concat(others, " or ") or ""
     return string.format("this job could never start: %s%s", why, advice)
-end
-
--- The folder of the script that calls this, from what Lua knows of the function `of`.
-function M.folder_of(of)
-    return (debug.getinfo(of, "S").source:gsub("^@", ""):gsub("/[^/]*$", ""))
 end
 
 return M

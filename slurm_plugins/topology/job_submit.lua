@@ -8,13 +8,15 @@ local NO_VAL, NO_VAL16 = 4294967294, 65534
 -- ESLURM_REQUESTED_TOPO_CONFIG_UNAVAILABLE: the submission fails with Slurm's own words for it.
 local REFUSED = 2178
 
+local segments
+
 local function judge(job)
     local segment = job.segment_size
     if not segment or segment == 0 or segment >= NO_VAL16 then
         return nil
     end
     local folder = debug.getinfo(1, "S").source:gsub("^@", ""):gsub("/[^/]*$", "")
-    local segments = dofile(folder .. "/hpadmin_segments.lua")
+    segments = segments or dofile(folder .. "/hpadmin_segments.lua")
     local nodes = job.min_nodes
     local request = {
         nodes = nodes and nodes < NO_VAL and nodes or nil,

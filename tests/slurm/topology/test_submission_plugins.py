@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -81,6 +82,7 @@ def test_job_submit_speaks_through_slurmctld(slurm26: Box) -> None:
 def test_refuses_only_what_slurm_refuses(slurm: Box, release: str, plugin: str) -> None:
     dice = random.Random(f"{release} {plugin}")
     jobs = [
+        ["-N36", "--segment=12"],
         ["-N24", "--segment=12"],
         ["-N2-4", "--segment=3"],
         ["-N4", "--segment=2", "-w", "n[1-4]"],
@@ -124,7 +126,9 @@ def test_other_topologies_pass(slurm24: Box) -> None:
 
 
 @pytest.mark.parametrize("blocks", [2, 64])
-def test_costs_less_than_a_millisecond(slurm: Box, release: str, blocks: int) -> None:
+def test_costs_less_than_a_millisecond(
+    slurm: Box, release: str, blocks: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Timed inside the plugin's own interpreter; 64 UltraServers are 1,152 nodes."""
     names = f"n[1-{blocks * 18}]"
     entries = [(f"us{one}", f"n[{18 * one - 17}-{18 * one}]") for one in range(1, blocks + 1)]
@@ -148,13 +152,23 @@ def test_costs_less_than_a_millisecond(slurm: Box, release: str, blocks: int) ->
     written[script] += f"""
 local plain = {function}
 function {function}(...)
-    local start, result = os.clock(), nil
-    for _ = 1, 100 do result = plain(...) end
-    slurm.log_error("took %.6f s each", (os.clock() - start) / 100)
+    local times, result = {{}}, nil
+    for i = 1, 101 do
+        local start = os.clock()
+        result = plain(...)
+        times[i] = os.clock() - start
+    end
+    local first = times[1]
+    table.sort(times)
+    slurm.log_error("first %.6f median %.6f", first, times[51])
     return result
 end
 """
     answer = submit(slurm, written, [["-N36", "--segment=9"]])
-    [timed] = re.findall(r"took ([0-9.]+) s each", answer["answers"][0]["says"] + answer["log"])
+    [(first, median)] = re.findall(
+        r"first ([0-9.]+) median ([0-9.]+)", answer["answers"][0]["says"] + answer["log"]
+    )
+    with capsys.disabled():
+        sys.stdout.write(f"\n{script}, {blocks} blocks: first call {first} s, median of 101 {median} s\n")
     assert answer["answers"][0]["taken"]
-    assert float(timed) < 0.001
+    assert float(median) < 0.001
