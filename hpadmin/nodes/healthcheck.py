@@ -29,7 +29,7 @@ from hpadmin.recovery.reasons import Owner
 from hpadmin.slurm.command import Local, Runner
 from hpadmin.slurm.commands import CommandReader
 from hpadmin.slurm.control import CommandControl, NewState, SlurmControl
-from hpadmin.slurm.reader import SlurmReader
+from hpadmin.slurm.reader import NodeInfo, SlurmReader
 
 STATE = Path("/run/hpadmin/health")
 _WATCH = 300
@@ -93,10 +93,10 @@ def _short(text: str) -> str:
     return re.sub(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029]+', " ", text).strip()[:160]
 
 
-def tell(node: str, report: HealthReport, reader: SlurmReader, control: SlurmControl) -> None:
+def tell(node: str, report: HealthReport, reader: SlurmReader, control: SlurmControl) -> NodeInfo:
     """Bring the verdict into Slurm: the report if it is news, the mark if a repair is called for and nobody else's.
 
-    Raises OperationFailed when Slurm does not answer.
+    Returns the node as it was before. Raises OperationFailed when Slurm does not answer.
     """
     seen = reader.node(node)
     if seen is None:
@@ -115,6 +115,7 @@ def tell(node: str, report: HealthReport, reader: SlurmReader, control: SlurmCon
     merged = report.merged_into(seen.extra) if news else None
     if merged is not None:
         control.set_extra(node, merged)
+    return seen
 
 
 def recall(folder: Path) -> Remembered:
@@ -137,7 +138,7 @@ def remember(
 ) -> None:
     """Keep the state, and for a healthy node the screen by which the light check knows that all is as it was.
 
-    `by_slurmd`: slurmd started this check itself, so that the screen can name it.
+    `by_slurmd`: a slurmd that Slurm knows started this check, so that the screen can name it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "state.json", json.dumps(asdict(remembered)))
@@ -183,6 +184,16 @@ def slurmd_identity(parent: int) -> str:
     return f"{parent}:{started}"
 
 
+def started(process: int) -> float:
+    """Return when a process began, epoch seconds; 0 where that cannot be told."""
+    try:
+        ticks = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+    except (OSError, StopIteration):
+        return 0
+    return int(boot.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _mtime() -> int:
     try:
         return healthconf.DEFAULT_PATH.stat().st_mtime_ns
@@ -218,8 +229,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.json:
             _print(result)
         else:
-            tell(node_name(), result.report, CommandReader(Local()), CommandControl(Local()))
-            remember(given.state, remembered, expected, result, by_slurmd=not given.job)
+            seen = tell(node_name(), result.report, CommandReader(Local()), CommandControl(Local()))
+            # A slurmd checks before it registers: until Slurm knows this one, the verdict is of its predecessor.
+            known = not given.job and seen.slurmd_start_time >= started(os.getppid()) - 2
+            remember(given.state, remembered, expected, result, by_slurmd=known)
     except (HpadminError, OSError) as error:
         sys.stderr.write(f"hpadmin-health: {error}\n")
         return 2
