@@ -1,0 +1,96 @@
+"""A changed inventory changes the lines of the touched blocks or switches, and no others."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from hpadmin.model import Node
+from hpadmin.topology import choose
+from tests.unit.topology.clusters import ULTRASERVER, cluster, node
+
+CHANGES = 1000
+
+
+def inventory(dice: random.Random) -> list[Node]:
+    nodes = []
+    for server in range(1, dice.randint(3, 12)):
+        spine = f"nn-{dice.randint(1, 3)}"
+        for slot in range(dice.choice([18, 18, 18, 17, 16])):
+            nodes.append(fresh(f"us-{server:02}", slot, spine))
+    return nodes
+
+
+def fresh(server: str, slot: int, spine: str) -> Node:
+    return node(
+        f"ip-10-{server[3:]}-0-{slot}",
+        "gb200",
+        ULTRASERVER,
+        ultraserver=server,
+        layers=("nn-top", spine, f"nn-{server}"),
+    )
+
+
+def change(dice: random.Random, nodes: list[Node]) -> tuple[list[Node], set[str]]:
+    """A changed inventory and the UltraServers that it touches."""
+    nodes = list(nodes)
+    kind = dice.choice(["reorder", "replace", "lose", "gain", "add server", "remove server", "labels late"])
+    victim = dice.randrange(len(nodes))
+    server = nodes[victim].instance.ultraserver or ""
+    spine = nodes[victim].instance.network_layers[1]
+    if kind == "reorder":
+        dice.shuffle(nodes)
+        return nodes, set()
+    if kind == "replace":
+        nodes[victim] = fresh(server, 200 + dice.randrange(50), spine)
+    elif kind == "lose":
+        del nodes[victim]
+    elif kind == "gain":
+        nodes.insert(victim, fresh(server, 100, spine))
+    elif kind == "add server":
+        server = f"us-{dice.randint(20, 90)}"
+        nodes += [fresh(server, slot, spine) for slot in range(18)]
+    elif kind == "remove server":
+        nodes = [one for one in nodes if one.instance.ultraserver != server]
+    else:
+        late = nodes[victim].instance
+        nodes[victim] = replace(nodes[victim], instance=replace(late, network_layers=()))
+        server = ""
+    return nodes, {server} if server else set()
+
+
+@pytest.mark.parametrize("release", ["24.11", "26.05"])
+def test_only_the_touched_blocks_change(release: str) -> None:
+    dice = random.Random(20_26)
+    name = "topology.conf" if release == "24.11" else "topology.yaml"
+    changed = 0
+    for _ in range(CHANGES):
+        before = inventory(dice)
+        after, touched = change(dice, before)
+        if not after:
+            continue
+        old = choose(cluster(before), release, block_sizes=[18]).files[name].splitlines()
+        new = choose(cluster(after), release, block_sizes=[18]).files[name].splitlines()
+        lines = set(old) ^ set(new)
+        changed += bool(lines)
+        number = {one[3:] for one in touched}
+        for line in lines:
+            assert any(f"us-{one}" in line or f"ip-10-{one}-" in line for one in number), line
+        untouched = [line for line in old if line in new]
+        assert untouched == [line for line in new if line in old], "the order of the other lines changed"
+    assert changed > CHANGES / 2
+
+
+def test_order_of_the_inventory_does_not_matter_to_a_tree() -> None:
+    dice = random.Random(7)
+    nodes = [
+        node(f"ip-10-2-0-{one}", "p5", "ml.p5.48xlarge", layers=("nn-a", f"nn-{one % 5}"))
+        for one in range(40)
+    ]
+    texts = set()
+    for _ in range(20):
+        dice.shuffle(nodes)
+        texts.add(choose(cluster(nodes), "24.11").files["topology.conf"])
+    assert len(texts) == 1
