@@ -80,15 +80,17 @@ def ultraserver_cluster() -> int:
         (["-N6", "--segment=3"], [3, 3], "each segment of three stays within one UltraServer"),
         (["-N3", "--exclusive=topo"], [3], "one UltraServer, and nobody else on it"),
     ):
-        got = place(arguments, block_of)
+        foreseen = json.loads(
+            on_login("hpadmin", "topology", "place", "-p", "training", *arguments, "-o", "json")
+        )
+        ran_on = on_login("srun", "-p", "training", *arguments, "hostname").split()
+        got = Counter(str(block_of[name]) for name in ran_on)
         failures += verdict(sorted(got.values()) == expected, f"{dict(got)}: {why}")
+        failures += verdict(
+            sorted(foreseen["nodes"]) == sorted(ran_on),
+            "the very nodes that hpadmin topology place had named",
+        )
     return failures
-
-
-def place(arguments: list[str], block_of: dict[str, Any]) -> Counter[str]:
-    """Run a job with these arguments; tell how many nodes it got from each UltraServer."""
-    said = on_login("srun", "-p", "training", *arguments, "hostname")
-    return Counter(str(block_of[name]) for name in said.split() if name in block_of)
 
 
 def on_login(*argv: str, node: str = "login-1") -> str:

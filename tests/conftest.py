@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.box import Box, box
+
+# A slow machine is no finding, and a change is judged by the same cases each time; by hand, new ones are tried.
+settings.register_profile("hpadmin", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("hpadmin"), derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "hpadmin")
 
 
 @pytest.fixture(scope="session")
