@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 EXAMPLES = Path(__file__).resolve().parent
 HPADMIN = [str(Path(sys.executable).with_name("hpadmin"))]
