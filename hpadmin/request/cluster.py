@@ -12,6 +12,9 @@ from hpadmin.request import catalog
 from hpadmin.request.inventory import Inventory, NodeNames, node_name
 from hpadmin.request.reading import Request
 
+_KEYWORDS = ("DEFAULT", "ALL")
+"""Node names that mean something else (src/common/read_config.c, _parse_nodename)."""
+
 
 def build(request: Request, inventory: Inventory, names: NodeNames = NodeNames.ADDRESS) -> Cluster:
     """Join a request with the instances that exist.
@@ -23,6 +26,9 @@ def build(request: Request, inventory: Inventory, names: NodeNames = NodeNames.A
     """
     problems = _duplicates(inventory.instances, names)
     notes: list[Problem] = [*request.notes]
+    if request.name and inventory.cluster_name and request.name != inventory.cluster_name:
+        message = f"the request is for {request.name!r}, the inventory of {inventory.cluster_name!r}"
+        notes.append(Problem("ClusterName", message))
     by_group: dict[str, list[Instance]] = {group.name: [] for group in request.groups}
     strangers: Counter[str] = Counter()
     for instance in inventory.instances:
@@ -41,6 +47,10 @@ def build(request: Request, inventory: Inventory, names: NodeNames = NodeNames.A
             notes.append(Problem(group.name, f"has {len(members)} instances, {group.count} were requested"))
         nodes[group.name], wrong = _nodes(group, members, names)
         problems += wrong
+        other = Counter(i.instance_type for i in members if i.instance_type not in group.instance_types)
+        for instance_type, count in other.items():
+            message = f"{count} of its instances are {instance_type}, {' or '.join(group.instance_types)} was requested"
+            notes.append(Problem(group.name, message))
     if problems:
         raise InvalidInput("request and inventory do not make a cluster", problems)
     return _assemble(request, inventory, nodes, notes)
@@ -87,9 +97,14 @@ def _nodes(group: Group, members: Iterable[Instance], names: NodeNames) -> tuple
             message = f"the catalog does not know instance type {instance.instance_type!r}"
             problems.append(Problem(instance.name, message))
             continue
+        name = node_name(instance, names)
+        if name.upper() in _KEYWORDS:
+            problems.append(
+                Problem(instance.name, f"{name!r} cannot be a node: slurm.conf reads it as a keyword")
+            )
         hardware = catalog.lookup(instance.instance_type)
         threads = min(group.threads_per_core or hardware.threads_per_core, hardware.threads_per_core)
-        found.append(Node(node_name(instance, names), instance, hardware, threads))
+        found.append(Node(name, instance, hardware, threads))
     found.sort(key=lambda node: natural_key(node.name))
     return found, problems
 

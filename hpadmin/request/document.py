@@ -19,7 +19,7 @@ from typing import Any
 
 from hpadmin.errors import InvalidInput, Problem
 
-_MAX_VALUES = 1_000_000
+_MAX_VALUES = 500_000
 """More values than any request or inventory has; stops YAML whose aliases unfold without end."""
 
 _MAX_DEPTH = 100

@@ -19,6 +19,8 @@ from hpadmin.request import document
 _LAYERS = tuple(f"network-node-layer-{number}" for number in (1, 2, 3, 4))
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 """Ids of network nodes and UltraServers (``nn-0b53107754517bf0e``): they name switches and blocks in topology.conf."""
+_CLUSTER_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+_ARN = re.compile(r"arn:[A-Za-z0-9:/_-]{1,2000}")
 _HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _INSTANCE_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,127}")
 _INSTANCE_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
@@ -89,8 +91,10 @@ class _Reader:
             instances += self.group(entry, f"InstanceGroups[{index}]")
         primary = slurm.get("PrimaryControllerIp")
         return Inventory(
-            cluster_name=self.text(config, "ClusterName", "ClusterConfig") if config else "",
-            cluster_arn=self.text(config, "ClusterArn", "ClusterConfig") if "ClusterArn" in config else "",
+            cluster_name=self.text(config, "ClusterName", "ClusterConfig", _CLUSTER_NAME) if config else "",
+            cluster_arn=self.text(config, "ClusterArn", "ClusterConfig", _ARN)
+            if "ClusterArn" in config
+            else "",
             instances=tuple(instances),
             primary_controller=self.address(primary, "SlurmConfig.PrimaryControllerIp") if primary else None,
         )

@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import stat
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from admin_cli.main import cli
 from tests.unit.request.edits import EXAMPLES, GPU, guide, put
 
 GUIDE, INVENTORY = EXAMPLES / "guide.json", EXAMPLES / "guide.resource_config.json"
 
 
-def hpadmin(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def hpadmin(*arguments: object, stdin: str = "") -> Done:
+    """Run the command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    code: object = 0
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()))),
+    ):
+        try:
+            cli([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code
+    return Done(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
+
+
+def test_as_a_process_of_its_own() -> None:
     program = "import sys; from admin_cli.main import cli; sys.exit(cli())"
-    return subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    command = [sys.executable, "-c", program, "config", "validate", str(GUIDE), "-o", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["valid"] is True
 
 
 def test_a_valid_request() -> None:

@@ -142,6 +142,23 @@ def test_what_differs_from_the_request_is_noted() -> None:
     assert len(found.computes) == 11
 
 
+def test_an_inventory_of_another_cluster_or_type_is_noted() -> None:
+    found = cluster(
+        put("ClusterConfig/ClusterName", "other"), put("InstanceGroups/3/InstanceType", "ml.c5.large")
+    )
+    assert [str(note) for note in found.notes] == [
+        "ClusterName: the request is for 'ml-training-cluster', the inventory of 'other'",
+        "cpu-compute: 4 of its instances are ml.c5.large, ml.c5.18xlarge was requested",
+    ]
+
+
+@pytest.mark.parametrize("name", ["all", "DEFAULT"])
+def test_node_names_that_are_keywords(name: str) -> None:
+    assert build_problems(put(f"{FIRST}/InstanceName", name), names=NodeNames.INSTANCE) == [
+        (name, f"{name!r} cannot be a node: slurm.conf reads it as a keyword")
+    ]
+
+
 BROKEN: dict[str, tuple[list[Edit], list[tuple[str, str]]]] = {
     "no groups": ([drop("InstanceGroups")], [("InstanceGroups", "must be a list")]),
     "another orchestrator": ([put("ClusterType", "Eks")], [("ClusterType", "must be Slurm, got 'Eks'")]),
@@ -202,6 +219,16 @@ BROKEN: dict[str, tuple[list[Edit], list[tuple[str, str]]]] = {
     "an UltraServer's id": (
         [put(f"{FIRST}/UltraServerInfo", {"Id": "us 1"})],
         [(f"{FIRST_PATH}.UltraServerInfo.Id", "'us 1' has characters that a Slurm file cannot carry")],
+    ),
+    "a cluster's name and ARN": (
+        [put("ClusterConfig", {"ClusterName": "a b", "ClusterArn": "arn:aws:x\nStoragePass=y"})],
+        [
+            ("ClusterConfig.ClusterName", "'a b' has characters that a Slurm file cannot carry"),
+            (
+                "ClusterConfig.ClusterArn",
+                "'arn:aws:x\\nStoragePass=y' has characters that a Slurm file cannot carry",
+            ),
+        ],
     ),
     "no type": (
         [drop("InstanceGroups/1/InstanceType")],

@@ -100,7 +100,7 @@ PLACES += [("InstanceGroups", 2, "SlurmConfig", key) for key in ("NodeType", "Pa
 
 
 @given(st.sampled_from(PLACES), JSON)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_whatever_stands_in_a_request_is_told_and_never_raises(place: tuple[Any, ...], value: Any) -> None:
     body: Any = copy.deepcopy(GUIDE)
     parent = body
