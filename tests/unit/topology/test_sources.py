@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from hpadmin.topology.blocks import plan_blocks
+from hpadmin.topology.graph import Block, BlockTopology, FlatTopology, Location, Switch, TreeTopology
+from hpadmin.topology.release import Release
+from hpadmin.topology.sources import from_ec2, from_sagemaker, from_topology, merge
+from hpadmin.topology.tree import plan_tree
+
+NAMES = {"i-1": "n1", "i-2": "n2"}
+
+
+def test_sagemaker_tells_ultraservers() -> None:
+    graph = from_sagemaker(
+        [
+            {"InstanceId": "i-1", "UltraServerInfo": {"Id": "us-a"}},
+            {"InstanceId": "i-2"},
+            {"InstanceId": "i-3", "UltraServerInfo": {"Id": "us-b"}},
+        ],
+        NAMES,
+    )
+    assert graph.locations == (Location("n1", domain="us-a"), Location("n2"))
+
+
+def test_ec2_tells_network_nodes() -> None:
+    graph = from_ec2(
+        [{"InstanceId": "i-2", "NetworkNodes": ["nn-a", "nn-b", "nn-c"]}, {"InstanceId": "i-9"}], NAMES
+    )
+    assert graph.locations == (Location("n2", ("nn-a", "nn-b", "nn-c")),)
+
+
+def test_merged_facts_fill_each_other() -> None:
+    servers = from_sagemaker([{"InstanceId": "i-1", "UltraServerInfo": {"Id": "us-a"}}], NAMES)
+    network = from_ec2([{"InstanceId": "i-1", "NetworkNodes": ["nn-a"]}], NAMES)
+    assert merge(servers, network).locations == (Location("n1", ("nn-a",), "us-a"),)
+
+
+def test_blocks_come_back_in_their_order() -> None:
+    blocks = BlockTopology((Block("z", ("n3", "n4")), Block("a", ("n1", "n2"))), (2,))
+    again = plan_blocks(from_topology(blocks), Release(24, 11), sizes=(2,))
+    assert again.topology == blocks
+
+
+def test_a_tree_comes_back() -> None:
+    tree = TreeTopology(
+        (Switch("top", children=("l1", "l2")), Switch("l1", ("n1",)), Switch("l2", ("n2", "n3")))
+    )
+    assert plan_tree(from_topology(tree)).topology == tree
+    assert from_topology(FlatTopology(("n1",))).locations == (Location("n1"),)
