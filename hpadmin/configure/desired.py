@@ -29,6 +29,13 @@ UNIVERSAL_PARTITION = "dev"
 
 _SECRET_FILES = frozenset({"slurmdbd.conf"})
 _NODES_A_LINE = 256
+_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "SlurmctldParameters": ("enable_configless",),
+    "SlurmdParameters": (),
+    "LaunchParameters": ("enable_nss_slurm",),
+    "SchedulerParameters": ("permit_job_expansion",),
+}
+"""Settings that are lists of parameters, and what every cluster has of them."""
 
 _LONGEST_NAME_WITH_ACCOUNTING = 64 - len("_assoc_usage_month_table")
 """MariaDB's limit for a table's name, less slurmdbd's longest suffix
@@ -99,6 +106,8 @@ def render_all(cluster: Cluster, options: RenderOptions | None = None) -> Render
         "placeholders": listed(topology.placeholders),
         "node_lines": list(node_lines(cluster.computes, gres_of)),
         "partitions": list(_partitions(cluster, topology)),
+        "parameters": _parameters(options),
+        "settings": {name: each for name, each in options.settings.items() if name not in _PARAMETERS},
         "gres_lines": list(_gres_lines(cluster.computes, gres_of)),
         "accounting": _accounting(cluster, options, any(each.names for each in gres_of.values())),
     }
@@ -112,14 +121,23 @@ def render_all(cluster: Cluster, options: RenderOptions | None = None) -> Render
     return Rendered(files, topology, topology.warnings)
 
 
+def _parameters(options: RenderOptions) -> dict[str, str]:
+    """Return the settings that are lists: what every cluster has, then what the site adds."""
+    found = {name: list(always) for name, always in _PARAMETERS.items()}
+    if options.config_overrides:
+        found["SlurmdParameters"].append("config_overrides")
+    for name, listed_already in found.items():
+        added = options.settings.get(name, "").split(",")
+        listed_already += [each for each in added if each and each not in listed_already]
+    return {name: ",".join(each) for name, each in found.items()}
+
+
 def _check_settings(options: RenderOptions, files: dict[str, str]) -> None:
     """Refuse a setting of the site that would stand in the files twice: Slurm takes the later and complains."""
     lines = (files["slurm.conf"] + files.get("accounting.conf", "")).splitlines()
     written = Counter(line.partition("=")[0].strip().lower() for line in lines if not line.startswith("#"))
     problems = [
-        Problem(
-            f"settings.{name}", "is rendered already: it follows from the request or has an option of its own"
-        )
+        Problem(f"settings.{name}", "is rendered already: it follows from the request or has its own option")
         for name in options.settings
         if written[name.lower()] > 1
     ]
@@ -165,8 +183,11 @@ def _partitions(cluster: Cluster, topology: TopologyChoice) -> Iterator[Partitio
     yield PartitionLine(
         UNIVERSAL_PARTITION, everything, True, topology.partition_topology.get(UNIVERSAL_PARTITION, "")
     )
+    by_group: dict[str, list[Node]] = {}
+    for node in cluster.computes:
+        by_group.setdefault(node.instance.group, []).append(node)
     for name, groups in cluster.partitions.items():
-        members = [node for node in cluster.computes if node.instance.group in groups]
+        members = [node for group in groups for node in by_group.get(group, [])]
         yield PartitionLine(name, _fold(members), False, topology.partition_topology.get(name, ""))
 
 

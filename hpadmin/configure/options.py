@@ -58,7 +58,8 @@ class RenderOptions:
     """Let clients show tokens (auth/jwt), as those of slurmrestd do; the key is ``jwt_hs256.key`` in
     `state_directory`, readable by SlurmUser alone."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Further settings of slurm.conf, such as ``TaskProlog``; none of those that are rendered anyway."""
+    """Further settings of slurm.conf, such as ``TaskProlog``; none of those that are rendered anyway. Those that
+    hold a list of parameters (``SchedulerParameters``) add to what is rendered."""
     accounting: bool = False
     """Ask for accounting with a database on the controller, also when the request names no external one."""
     storage_user: str = "slurm"

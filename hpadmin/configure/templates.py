@@ -1,6 +1,6 @@
 """The Jinja environment of conf_templates/: nothing undefined, nothing unchecked.
 
-Every value passes the filter ``value``, which refuses what Slurm would read as something else. The inputs were
+Whatever a template prints passes `value`, which refuses what Slurm would read as something else. The inputs were
 validated long before; this is the second line of defence.
 """
 
@@ -22,6 +22,12 @@ _PLAIN = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._/+-]*")
 _UNSAFE = re.compile(r"""[\x00-\x1f\x7f\x85\u2028\u2029#"'\\]""")
 
 
+class _Escaped(str):
+    """Text that was made safe on purpose."""
+
+    __slots__ = ()
+
+
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """Return the environment that renders conf_templates/*.j2."""
@@ -34,20 +40,31 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - Slurm's files are no markup; `value` guards what they would misread
+        finalize=value,
     )
-    made.filters["value"] = value
     made.filters["secret"] = secret
+    made.filters["words"] = words
     return made
 
 
 def value(given: Any) -> str:
     """Return the text of a value that may stand in a Slurm file.
 
-    Raises InvalidInput for text that could end the line, begin a comment or open a quote
+    Raises InvalidInput for text that could end the line, begin a comment, open a quote, or begin another setting
     (src/common/parse_config.c, _strip_comments and the key=value expression).
     """
-    text = str(given)
-    if found := _UNSAFE.search(text):
+    if isinstance(given, _Escaped):
+        return given
+    return _without(re.compile(rf"\s|{_UNSAFE.pattern}"), str(given))
+
+
+def words(given: str) -> str:
+    """Return text that may hold blanks: between quotes, or on a line of its own. Raises InvalidInput as `value`."""
+    return _Escaped(_without(_UNSAFE, given))
+
+
+def _without(unsafe: re.Pattern[str], text: str) -> str:
+    if found := unsafe.search(text):
         problem = Problem("", f"{text!r} cannot stand in a Slurm file: it holds {found[0]!r}")
         raise InvalidInput("a value would be read differently by Slurm", [problem])
     return text
@@ -74,4 +91,4 @@ def secret(given: str) -> str:
     if re.search(r'["\x00-\x1f\x7f]', given):
         problem = Problem("", "it holds a double quote or a control character; choose another password")
         raise InvalidInput("the password cannot stand in slurmdbd.conf", [problem])
-    return '"' + given.replace("\\", "\\\\").replace("#", "\\#") + '"'
+    return _Escaped('"' + given.replace("\\", "\\\\").replace("#", "\\#") + '"')

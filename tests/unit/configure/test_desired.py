@@ -163,6 +163,16 @@ def test_settings_of_the_site() -> None:
         render(example("guide"), RenderOptions(settings={"slurmdtimeout": "1"}))
 
 
+def test_lists_of_parameters_are_added_to() -> None:
+    added = {
+        "SchedulerParameters": "bf_window=2880,permit_job_expansion",
+        "SlurmdParameters": "l3cache_as_socket",
+    }
+    text = render(example("guide"), RenderOptions(settings=added, config_overrides=True))["slurm.conf"]
+    assert "SchedulerParameters=permit_job_expansion,bf_window=2880\n" in text
+    assert "SlurmdParameters=config_overrides,l3cache_as_socket\n" in text
+
+
 def test_mixed_ultraservers_are_told_what_to_do_instead() -> None:
     found = render_all(CASES["ultraservers_mixed"].make())
     assert "topology.conf" not in found.files
@@ -170,6 +180,14 @@ def test_mixed_ultraservers_are_told_what_to_do_instead() -> None:
 
 
 HOSTILE = ["a\nInclude x", "a#b", 'a"b', "a'b", "a\\", "a\rb", "a\0b", "a\u2028b", "a\x85b"]
+
+
+def test_no_value_begins_another_setting() -> None:
+    made = example("guide")
+    text = "a State=DOWN"
+    for one in (replace(made, name=text), replace(made, partitions={text: ("gpu-compute",)})):
+        with pytest.raises(InvalidInput, match="it holds ' '"):
+            render(one)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
