@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PLAIN = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._/+-]*")
 _UNSAFE = re.compile(r"""[\x00-\x1f\x7f\x85\u2028\u2029#"'\\]""")
+_UNSAFE_OR_BLANK = re.compile(rf"\s|{_UNSAFE.pattern}")
 
 
 class _Escaped(str):
@@ -55,7 +56,7 @@ def value(given: Any) -> str:
     """
     if isinstance(given, _Escaped):
         return given
-    return _without(re.compile(rf"\s|{_UNSAFE.pattern}"), str(given))
+    return _without(_UNSAFE_OR_BLANK, str(given))
 
 
 def words(given: str) -> str:
