@@ -1,0 +1,231 @@
+"""A real small cluster in one container, with the plugin and the agent: n1…n6 without GRES, g1…g5 with 4 GPUs.
+
+Its nodes share one host, so killing one leaves a host that answers; whole hosts die in tests/lab.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import docker.errors
+
+from hpadmin.lab import image
+from hpadmin.lab.engine import ContainerRunner, connect
+from hpadmin.slurm.command import Completed
+from hpadmin.slurm.hostlist import expand
+
+USER = "alice"
+HOME = "/home/alice"
+STATE = "/var/lib/hpadmin"
+CONFIGURATION = """\
+ClusterName=resume
+SlurmctldHost=ctl
+AuthType=auth/slurm
+CredType=cred/slurm
+SlurmUser=slurm
+StateSaveLocation=/var/spool/slurmctld
+SlurmdSpoolDir=/var/spool/slurmd-%n
+SlurmctldPidFile=/run/slurmctld.pid
+SlurmdPidFile=/run/slurmd-%n.pid
+SlurmctldLogFile=/var/log/slurmctld.log
+SlurmdLogFile=/var/log/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SchedulerParameters=permit_job_expansion,sched_interval=1
+ReturnToService=2
+SlurmdTimeout=300
+KillWait=5
+MinJobAge=300
+PlugStackConfig=/etc/slurm/plugstack.conf
+GresTypes=gpu
+SlurmdParameters=config_overrides
+MailProg=/bin/true
+NodeName=n[1-6] Port=[17001-17006] CPUs=2 RealMemory=1000 State=UNKNOWN
+NodeName=g[1-5] Port=[18001-18005] CPUs=2 RealMemory=1000 Gres=gpu:4 State=UNKNOWN
+PartitionName=dev Nodes=n[1-6] Default=YES MaxTime=INFINITE OverSubscribe=EXCLUSIVE
+PartitionName=gpu Nodes=g[1-5] MaxTime=INFINITE OverSubscribe=EXCLUSIVE
+"""
+NODES = [*(f"n{i}" for i in range(1, 7)), *(f"g{i}" for i in range(1, 6))]
+START = f"""
+set -e
+useradd -m {USER}
+mkdir -p /etc/slurm /var/spool/slurmctld {STATE}
+dd if=/dev/urandom of=/etc/slurm/slurm.key bs=1024 count=1 2>/dev/null
+chmod 600 /etc/slurm/slurm.key
+chown slurm /etc/slurm/slurm.key /var/spool/slurmctld
+for i in 0 1 2 3; do mknod /dev/fakegpu$i c 1 3; done
+for node in {" ".join(NODES)}; do echo "127.0.0.1 $node" >>/etc/hosts; done
+echo CgroupPlugin=disabled >/etc/slurm/cgroup.conf
+echo 'NodeName=g[1-5] Name=gpu File=/dev/fakegpu[0-3]' >/etc/slurm/gres.conf
+echo 'optional spank_auto_resume.so' >/etc/slurm/plugstack.conf
+slurmctld
+for node in {" ".join(NODES)}; do slurmd -N $node; done
+"""
+_KILL_NODE = r"""
+kill -9 $(cat /run/slurmd-$1.pid) || true
+"""
+_KILL_STEPDS = r"""
+for pid in $(pgrep -f '^slurmstepd: \[.*\]'); do
+    if ls -l /proc/$pid/cwd /proc/$pid/fd 2>/dev/null | grep -q "/var/spool/slurmd-$1"; then
+        [ "$2" = tree ] && kill -9 $(pgrep -P $pid) 2>/dev/null
+        kill -9 $pid
+    fi
+done
+true
+"""
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The running cluster."""
+
+    root: ContainerRunner
+    user: ContainerRunner
+
+    def sh(self, script: str, *arguments: str, timeout: float = 60) -> Completed:
+        """Run a shell script as root."""
+        return self.root.run(["bash", "-c", script, "sh", *arguments], timeout=timeout)
+
+    def as_user(self, *argv: str, timeout: float = 60) -> Completed:
+        """Run a command as the user, at home."""
+        return self.user.run(["env", "-C", HOME, f"HOME={HOME}", *argv], timeout=timeout)
+
+    def script(self, text: str, timeout: float = 60) -> Completed:
+        """Run a shell script as the user, at home."""
+        return self.as_user("bash", "-c", text, timeout=timeout)
+
+    def submit(self, name: str, body: str, *options: str) -> int:
+        """Submit ``NAME.sh``, whose output is ``NAME.out``; return the job."""
+        self.root.put(f"{HOME}/{name}.sh", f"#!/bin/bash\n{body}\n", mode=0o755)
+        self.sh(f"rm -f {HOME}/{name}.out")
+        done = self.as_user(
+            "sbatch", "--parsable", "-o", f"{name}.out", "--open-mode=append", *options, f"{name}.sh"
+        )
+        return int(done.check().stdout)
+
+    def output(self, name: str) -> str:
+        return self.sh(f"cat {HOME}/{name}.out 2>/dev/null").stdout
+
+    def state(self, job: int) -> str:
+        return self.root.run(
+            ["squeue", "-h", "-a", "-j", str(job), "--states=all", "-o", "%T"], timeout=30
+        ).stdout.strip()
+
+    def nodes_of(self, job: int) -> list[str]:
+        done = self.root.run(["squeue", "-h", "-a", "-j", str(job), "-o", "%N"], timeout=30)
+        return expand(done.stdout.strip())
+
+    def wait_output(self, name: str, words: str, seconds: float = 60, times: int = 1) -> str:
+        """Wait until the output holds `words` so many times, and return it."""
+
+        def found() -> str | None:
+            text = self.output(name)
+            return text if text.count(words) >= times else None
+
+        return until(found, seconds, lambda: f"{words!r} in:\n{self.output(name)}\n{self.agent_log()}")
+
+    def wait_state(self, job: int, *states: str, seconds: float = 60) -> str:
+        def found() -> str | None:
+            state = self.state(job)
+            return state if state in states else None
+
+        return until(found, seconds, lambda: f"{states} of job {job}, which is {self.state(job)}")
+
+    def kill_node(self, node: str) -> None:
+        """End all that Slurm runs as `node`: slurmd, slurmstepds and what they started."""
+        self.sh(_KILL_NODE + _KILL_STEPDS, node, "tree").check()
+
+    def kill_slurmd(self, node: str) -> None:
+        self.sh(_KILL_NODE, node).check()
+
+    def kill_stepds(self, node: str) -> None:
+        """Kill the slurmstepds of `node` alone; what they started stays."""
+        self.sh(_KILL_STEPDS, node, "alone").check()
+
+    def heal(self) -> None:
+        """Every job away, every node in service."""
+        self.root.run(["scancel", "-u", USER], timeout=30)
+        script = "; ".join(f"kill -0 $(cat /run/slurmd-{n}.pid) 2>/dev/null || slurmd -N {n}" for n in NODES)
+        self.sh(script)
+
+        def healthy() -> bool:
+            states = self.root.run(["sinfo", "-h", "-N", "-o", "%N %T"], timeout=30).stdout.split("\n")
+            bad = [line.split()[0] for line in states if line and line.split()[1] != "idle"]
+            for node in bad:
+                self.root.run(["scontrol", "update", f"nodename={node}", "state=resume"], timeout=30)
+            return not bad
+
+        until(healthy, 60, lambda: self.root.run(["sinfo", "-N", "-l"], timeout=30).stdout)
+
+    def start_agent(self) -> None:
+        self.root.put("/opt/agent_main.py", (Path(__file__).parent / "agent_main.py").read_text(), mode=0o755)
+        self.sh(
+            f"setsid /opt/hpadmin/bin/python3 /opt/agent_main.py {STATE} >>/var/log/agent.log 2>&1 </dev/null &"
+            " echo $! >/run/agent.pid"
+        ).check()
+
+    def stop_agent(self) -> None:
+        self.sh("kill -9 $(cat /run/agent.pid)")
+
+    def agent_log(self) -> str:
+        return self.sh("tail -n 20 /var/log/agent.log").stdout
+
+    def jobs(self) -> dict[int, dict[str, Any]]:
+        """What ``hpadmin job list`` says, by job."""
+        done = self.root.run(
+            ["hpadmin", "job", "list", "--all", "--state-dir", STATE, "-o", "json"], timeout=60
+        )
+        return {job["job_id"]: job for job in json.loads(done.check().stdout)["jobs"]}
+
+
+def until(condition: Callable[[], Result | None], seconds: float, what: Callable[[], str]) -> Result:
+    """Wait until `condition` gives something true, and return that."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s for {what()}")
+        time.sleep(0.25)
+    return result
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[Cluster]:
+    """Start one, with its agent, and take it away at the end."""
+    client = connect()
+    tag = image.ensure_node(client, "24.11")
+    name = f"hpadmin-test-{uuid.uuid4().hex[:10]}"
+    container = client.containers.run(
+        tag,
+        ["infinity"],
+        entrypoint="sleep",
+        name=name,
+        hostname="ctl",
+        detach=True,
+        init=True,
+        cap_add=["MKNOD", "SYS_PTRACE"],  # the latter to see which node a slurmstepd belongs to
+        labels={"hpadmin.test": "box"},
+    )
+    try:
+        running = Cluster(ContainerRunner(client, name), ContainerRunner(client, name, USER))
+        running.root.put("/etc/slurm/slurm.conf", CONFIGURATION, mode=0o644)
+        running.sh(START, timeout=120).check()
+        until(
+            lambda: running.root.run(["sinfo", "-h", "-o", "%T"], timeout=30).stdout.split() == ["idle", "idle"],
+            60,
+            lambda: "all nodes idle",
+        )
+        running.start_agent()
+        yield running
+    finally:
+        with contextlib.suppress(docker.errors.NotFound):
+            container.remove(force=True)
+        client.close()

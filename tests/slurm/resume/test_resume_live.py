@@ -1,0 +1,186 @@
+"""Steps that fail on a real Slurm: started again in place, on a spare, through the queue, or not, and told why."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.slurm.resume.cluster import Cluster, until
+
+pytestmark = pytest.mark.slurm
+
+STEP = """\
+srun bash -c 'echo start $HPADMIN_RESUME_COUNT of $SLURM_NNODES on $SLURMD_NODENAME \\
+    of $SLURM_JOB_NODELIST ${CUDA_VISIBLE_DEVICES:-none}
+for i in $(seq %d); do sleep 0.5; done'
+echo exit $?"""
+
+
+def test_a_program_that_fails_on_healthy_nodes_keeps_its_exit_code(slurm: Cluster) -> None:
+    job = slurm.submit("bug", "srun bash -c 'exit 3'\necho exit $?", "--auto-resume=1", "-N2")
+    text = slurm.wait_output("bug", "exit 3\n")
+    assert (
+        f"[Auto Resume] Info: JobID: {job} StepID: 0 Response from cluster agent: JobId={job}, ResumeAction=NONE"
+        in text
+    )
+    assert "Retrying" not in text
+    assert slurm.jobs()[job]["last_action"] == "NONE"
+
+
+def test_without_gres_the_job_gets_another_node_and_goes_on(slurm: Cluster) -> None:
+    job = slurm.submit("grow", STEP % 20, "--auto-resume=1", "-N3")
+    slurm.wait_output("grow", "start 0", times=3)
+    before = slurm.nodes_of(job)
+    slurm.kill_node(before[1])
+    text = slurm.wait_output("grow", "exit 0\n", 90)
+    after = set(re.findall(r"start 1 of 3 on (\S+)", text))
+    assert len(after) == 3
+    assert before[1] not in after
+    assert after > {before[0], before[2]}
+    assert "Retrying step. Attempt number: 1" in text
+    lists = set(re.findall(r"start 1 of 3 on \S+ of (\S+)", text))
+    assert lists == {
+        slurm.root.run(["scontrol", "show", "hostlistsorted", ",".join(after)], timeout=30).stdout.strip()
+    }
+    record = slurm.jobs()[job]
+    assert (record["attempts"], record["last_action"]) == (1, "RETRYSTEP")
+    assert "hpadmin: replace" in slurm.sh("scontrol show node $1", before[1]).stdout
+    assert slurm.root.run(["squeue", "-h", "-n", f"auto-resume-{job}"], timeout=30).stdout == ""
+
+
+def test_with_gres_a_spare_takes_over_inside_the_allocation(slurm: Cluster) -> None:
+    options = ("--auto-resume=1", "--auto-resume-spares=1", "-N3", "-p", "gpu", "--gres=gpu:4")
+    job = slurm.submit("spare", STEP % 20, *options)
+    text = slurm.wait_output("spare", "start 0", times=3)
+    assert len(slurm.nodes_of(job)) == 4
+    used = re.findall(r"start 0 of 3 on (\S+)", text)
+    victim = next(node for node in used if node != slurm.nodes_of(job)[0])
+    slurm.kill_node(victim)
+    text = slurm.wait_output("spare", "exit 0\n", 90)
+    after = re.findall(r"start 1 of 3 on (\S+) of \S+ 0,1,2,3", text)
+    assert len(after) == 3
+    assert victim not in after
+    assert slurm.jobs()[job]["last_action"] == "RETRYSTEP"
+
+
+def test_with_gres_and_no_spare_the_job_is_requeued_and_starts_at_once(slurm: Cluster) -> None:
+    job = slurm.submit("queue", STEP % 20, "--auto-resume=1", "-N2", "-p", "gpu", "--gres=gpu:4")
+    slurm.wait_output("queue", "start 0", times=2)
+    victim = slurm.nodes_of(job)[1]
+    slurm.kill_node(victim)
+    text = slurm.wait_output("queue", "exit 0\n", 90)
+    assert text.count("start 1 of 2") == 2
+    assert victim not in re.findall(r"start 1 of 2 on (\S+)", text)
+    until(lambda: slurm.jobs()[job]["last_action"] == "REQUEUE", 20, lambda: str(slurm.jobs()[job]))
+    assert "Restarts=1" in slurm.sh(f"scontrol show job {job}").stdout
+
+
+def test_with_gres_and_no_requeue_the_job_fails_and_says_why(slurm: Cluster) -> None:
+    options = ("--auto-resume=1", "--no-requeue", "-N2", "-p", "gpu", "--gres=gpu:4")
+    job = slurm.submit("forbidden", STEP % 40, *options)
+    slurm.wait_output("forbidden", "start 0", times=2)
+    slurm.kill_node(slurm.nodes_of(job)[1])
+    text = slurm.wait_output("forbidden", "exit ", 60)
+    assert "ResumeAction=FAIL" in text
+    assert "--no-requeue" in text
+    assert "exit 0" not in text
+    assert "start 1" not in text
+
+
+def test_a_killed_slurmstepd_starts_the_step_again_on_its_own_nodes(slurm: Cluster) -> None:
+    job = slurm.submit("stepd", STEP % 30, "--auto-resume=1", "-N3")
+    slurm.wait_output("stepd", "start 0", times=3)
+    nodes = slurm.nodes_of(job)
+    slurm.kill_stepds(nodes[2])
+    text = slurm.wait_output("stepd", "exit 0\n", 90)
+    assert sorted(re.findall(r"start 1 of 3 on (\S+)", text)) == nodes
+    assert slurm.jobs()[job]["attempts"] == 1
+    left = slurm.sh(f"grep -lz 'SLURM_JOB_ID={job}' /proc/[0-9]*/environ 2>/dev/null | wc -l").stdout
+    assert left.strip() == "0"
+
+
+def test_a_step_lives_on_when_only_a_slurmd_dies(slurm: Cluster) -> None:
+    job = slurm.submit("slurmd", STEP % 24, "--auto-resume=1", "-N3")
+    slurm.wait_output("slurmd", "start 0", times=3)
+    slurm.kill_slurmd(slurm.nodes_of(job)[1])
+    text = slurm.wait_output("slurmd", "exit 0\n", 60)
+    assert "start 1" not in text
+    assert slurm.jobs()[job]["attempts"] == 0
+
+
+def test_an_uneven_end_is_no_fault(slurm: Cluster) -> None:
+    body = "srun bash -c 'echo here; [ $SLURM_PROCID = 1 ] || for i in $(seq 24); do sleep 0.5; done'\necho exit $?"
+    job = slurm.submit("uneven", body, "--auto-resume=1", "-N3")
+    text = slurm.wait_output("uneven", "exit 0\n", 60)
+    assert text.count("here") == 3
+    assert slurm.jobs()[job]["attempts"] == 0
+
+
+def test_cancelled_and_drained_are_not_resumed(slurm: Cluster) -> None:
+    cancelled = slurm.submit("cancelled", STEP % 100, "--auto-resume=1", "-N1")
+    slurm.wait_output("cancelled", "start 0")
+    slurm.as_user("scancel", str(cancelled)).check()
+    slurm.wait_state(cancelled, "CANCELLED")
+
+    drained = slurm.submit(
+        "drained", "srun bash -c 'echo start; sleep 3; exit 5'\necho exit $?", "--auto-resume=1", "-N1"
+    )
+    slurm.wait_output("drained", "start")
+    node = slurm.nodes_of(drained)[0]
+    slurm.sh("scontrol update nodename=$1 state=drain reason='bad PSU'", node).check()
+    assert "ResumeAction=NONE" in slurm.wait_output("drained", "exit 5\n")
+
+    for job in (cancelled, drained):
+        assert slurm.jobs()[job]["attempts"] == 0
+
+
+def test_what_users_write_is_never_believed_for_another_job(slurm: Cluster) -> None:
+    victim = slurm.submit("victim", STEP % 16, "--auto-resume=1", "-N1")
+    slurm.wait_output("victim", "start 0")
+    record = "<auto-resume/1 step=0 id=00000000 phase=ask cause=lost exit=1 want=1>"
+    forged = f"x\nJobId={victim} JobName=auto-resume-1 Extra={record}"
+    attacker = slurm.submit(
+        "attacker", "sleep 6", "-N1", f"--comment={forged}", f"--job-name=auto-resume-{victim}"
+    )
+    verdict = "admincomment=<auto-resume/1 step=0 id=00000000 action=RETRYSTEP>"
+    refused = slurm.as_user("scontrol", "update", f"jobid={attacker}", verdict)
+    assert refused.returncode != 0
+    text = slurm.wait_output("victim", "exit 0\n", 60)
+    assert "start 1" not in text
+    assert slurm.jobs()[victim]["attempts"] == 0
+
+
+def test_an_allocation_left_over_by_a_dead_supervisor_is_cancelled(slurm: Cluster) -> None:
+    job = slurm.submit("orphan", STEP % 120, "--auto-resume=1", "-N1")
+    slurm.wait_output("orphan", "start 0")
+    made = slurm.as_user(
+        "salloc", "--no-shell", "-N1", "-J", f"auto-resume-{job}", f"--dependency=expand:{job}"
+    )
+    helper = int(re.findall(r"job allocation (\d+)", made.stderr)[0])
+    assert slurm.state(helper) == "RUNNING"
+    slurm.wait_state(helper, "CANCELLED", "COMPLETED", seconds=60)
+    assert slurm.state(job) == "RUNNING"
+
+
+def test_an_agent_killed_while_it_recovers_is_taken_over(slurm: Cluster) -> None:
+    job = slurm.submit("takeover", STEP % 20, "--auto-resume=1", "-N3")
+    slurm.wait_output("takeover", "start 0", times=3)
+    slurm.stop_agent()
+    slurm.kill_node(slurm.nodes_of(job)[1])
+    until(lambda: "phase=ask" in slurm.sh(f"scontrol show job {job}").stdout, 30, lambda: "a question")
+    slurm.start_agent()
+    text = slurm.wait_output("takeover", "exit 0\n", 90)
+    assert text.count("start 1") == 3
+    assert slurm.jobs()[job]["attempts"] == 1
+
+
+def test_a_slurmctld_killed_while_a_node_is_swapped_loses_nothing(slurm: Cluster) -> None:
+    job = slurm.submit("ctld", STEP % 20, "--auto-resume=1", "-N3")
+    slurm.wait_output("ctld", "start 0", times=3)
+    slurm.kill_node(slurm.nodes_of(job)[1])
+    slurm.wait_output("ctld", "Dropping unhealthy nodes", 60)
+    slurm.sh("kill -9 $(cat /run/slurmctld.pid); sleep 2; slurmctld").check()
+    text = slurm.wait_output("ctld", "exit 0\n", 120)
+    assert text.count("start 1") == 3
+    assert slurm.root.run(["squeue", "-h", "-n", f"auto-resume-{job}"], timeout=30).stdout == ""
