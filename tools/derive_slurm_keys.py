@@ -25,6 +25,23 @@ TAGS = {
     "26.05": "slurm-26-05-3-1",
 }
 
+PAST = {
+    "15.08": "slurm-15-08-13-1",
+    "16.05": "slurm-16-05-11-1",
+    "17.02": "slurm-17-02-11-1",
+    "17.11": "slurm-17-11-13-1",
+    "18.08": "slurm-18-08-9-1",
+    "19.05": "slurm-19-05-8-1",
+    "20.02": "slurm-20-02-7-1",
+    "20.11": "slurm-20-11-9-1",
+    "21.08": "slurm-21-08-8-1",
+    "22.05": "slurm-22-05-11-1",
+    "23.02": "slurm-23-02-8-1",
+    "23.11": "slurm-23-11-11-1",
+    "24.05": "slurm-24-05-8-1",
+}
+"""Releases that nobody checks for any more; they tell what a key or plugin once was."""
+
 CONF = "src/common/read_config.c"
 GRES = "src/interfaces/gres.c"
 BLOCK = "src/plugins/topology/block/block_record.c"
@@ -140,42 +157,60 @@ def words(text: str, function: str) -> list[str]:
     return _WORD.findall(found[1]) if found else []
 
 
+def spans(releases: list[str]) -> list[str]:
+    """Fold releases that follow each other: ``24.11-26.05``."""
+    order = [*PAST, *TAGS]
+    found: list[list[str]] = []
+    for release in releases:
+        if found and order.index(release) == order.index(found[-1][-1]) + 1:
+            found[-1].append(release)
+        else:
+            found.append([release])
+    return [f"{span[0]}-{span[-1]}" for span in found]
+
+
 def derive(git_dir: str) -> dict[str, Any]:
     """Read every release; return what keys.json holds."""
     tables: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in TABLES}
     plugins: dict[str, dict[str, list[str]]] = {}
     known: dict[str, dict[str, list[str]]] = {}
-    for release, tag in TAGS.items():
+    for release, tag in (PAST | TAGS).items():
         source = Source(git_dir, tag)
         removed = set(_DIES.findall(source.read(CONF)))
         for name, places in TABLES.items():
-            for path, table in places:
-                for entry in entries(source.read(path), table):
-                    fact = tables[name].setdefault(entry.key, {"kind": entry.kind, "releases": []})
-                    fact["kind"] = entry.kind
-                    fact["releases"].append(release)
-                    if entry.opens_line:
-                        fact["opens_line"] = True
-                    if entry.defunct:
-                        fact.setdefault("defunct", []).append(release)
-                    if name == "slurm.conf" and entry.key in removed:
-                        fact.setdefault("removed", []).append(release)
+            for entry in (entry for path, table in places for entry in entries(source.read(path), table)):
+                fact = tables[name].setdefault(entry.key, {"kind": entry.kind, "releases": []})
+                fact["kind"] = entry.kind
+                fact["releases"].append(release)
+                if entry.opens_line:
+                    fact["opens_line"] = True
+                if entry.defunct and release in TAGS:
+                    fact.setdefault("defunct", []).append(release)
+                if name == "slurm.conf" and entry.key in removed and release in TAGS:
+                    fact.setdefault("removed", []).append(release)
         for key, (path, function) in WORDS.items():
             for word in dict.fromkeys(words(source.read(path), function)):
                 known.setdefault(key, {}).setdefault(word, []).append(release)
         for kind, plugin in source.plugins():
             plugins.setdefault(kind, {}).setdefault(plugin, []).append(release)
     for name, keys in tables.items():
-        if not keys and name != "slurm.conf SlurmctldHost":
+        now = [key for key in keys.values() if set(key["releases"]) & TAGS.keys()]
+        if not now and name != "slurm.conf SlurmctldHost":
             raise SystemExit(f"no options found for {name}: the sources look different")
     if missing := WORDS.keys() - known.keys():
         raise SystemExit(f"no words found for {', '.join(missing)}: the sources look different")
-    return {"releases": TAGS, "tables": tables, "words": known, "plugins": plugins}
+    for table in tables.values():
+        for fact in table.values():
+            fact["releases"] = spans(fact["releases"])
+    for names in (*plugins.values(), *known.values()):
+        names.update((name, spans(having)) for name, having in names.items())
+    return {"releases": TAGS, "past": list(PAST), "tables": tables, "words": known, "plugins": plugins}
 
 
 def rendered(facts: dict[str, Any]) -> str:
     """JSON with one key a line, so that a new release shows as a readable change."""
-    lines = ["{", f'"releases": {json.dumps(facts["releases"])},', '"tables": {']
+    lines = ["{", f'"releases": {json.dumps(facts["releases"])},']
+    lines += [f'"past": {json.dumps(facts["past"])},', '"tables": {']
     lines.append(",\n".join(_block(name, table) for name, table in facts["tables"].items()))
     lines.append('},\n"words": {')
     lines.append(",\n".join(_block(key, names) for key, names in facts["words"].items()))

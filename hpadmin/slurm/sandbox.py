@@ -23,7 +23,8 @@ from importlib import resources
 
 from hpadmin.errors import InvalidInput, OperationFailed
 from hpadmin.slurm.command import Runner
-from hpadmin.slurm.sandbox_order import Order, missing_includes, prepare, with_includes
+from hpadmin.slurm.sandbox_host import WAITING
+from hpadmin.slurm.sandbox_order import Order, prepare, with_includes
 
 
 class Severity(StrEnum):
@@ -97,10 +98,6 @@ def check(
         state=state,
         overrides=overrides or {},
     )
-    missing = missing_includes(order.files)
-    if missing:
-        # Slurm looks for a missing file once a second for a minute, then dies: nobody should wait for that.
-        return Verdict(False, tuple(_failed_include(*place) for place in missing))
     around = {"beside": conf_dir if beside else None, "absent": list(absent)}
     limits = {"timeout": timeout, "grace": 5, "program": program}
     payload = json.dumps({**order.as_json(), **around, **limits})
@@ -122,11 +119,6 @@ def check(
     return judge(answer["lines"], order, primary=answer["primary"], seconds=answer["seconds"])
 
 
-def _failed_include(file: str, line: int, name: str) -> Message:
-    text = f'"Include" failed in file {file} line {line}: there is no {name}'
-    return Message(Severity.FATAL, text, file, line)
-
-
 def _host_source() -> str:
     return resources.files("hpadmin.slurm").joinpath("sandbox_host.py").read_text(encoding="utf-8")
 
@@ -134,8 +126,9 @@ def _host_source() -> str:
 _LINE = re.compile(r"^slurmctld: (?:(?P<severity>fatal|error|warning): )?(?P<text>.*)$")
 _PLACE = re.compile(r"file (?P<file>\S+) line (?P<line>\d+)")
 _JOB = re.compile(
-    r"^(?:Aborting JobId=(?P<aborted>\d+)"
-    r"|(?:Invalid (?:nodes|partition|req_nodes) \(.*\)|No partition) for JobId=(?P<invalid>\d+))"
+    r"^(?:Aborting |(?:Invalid (?:nodes|partition|req_nodes) \(.*\)|No partition) for )"
+    # Tasks of arrays and parts of heterogeneous jobs have their own number behind: 10_3(12), 10+1(11).
+    r"JobId=(?P<id>\d+)(?:[_+][^( ]*\((?P<own>\d+)\))?"
 )
 NOISE = re.compile(
     r"Could not open (job|node|reservation|trigger|part|priority|assoc_mgr|last|qos|fed_mgr|dbd|layouts)\S* "
@@ -145,6 +138,10 @@ NOISE = re.compile(
     r"|_shutdown_bu_thread|^Locks left set|^Semaphores still set"
 )
 """What slurmctld says because it is a throw-away one on empty state."""
+
+
+_NOT_STORED = "Job accounting information gathered, but not stored"
+"""Said because slurmdbd was taken out (`Order.alone`)."""
 
 
 def judge(lines: Iterable[str], order: Order, *, primary: bool, seconds: float) -> Verdict:
@@ -158,13 +155,15 @@ def judge(lines: Iterable[str], order: Order, *, primary: bool, seconds: float) 
         if found is None or NOISE.search(found["text"]):
             continue
         text = found["text"].replace(prefix, "")
-        if text in seen:
+        if text in seen or (order.alone and text.startswith(_NOT_STORED)):
             continue
         seen.add(text)
         place = _PLACE.search(text)
+        # A file that Slurm waits for kills it after a minute; the throw-away one is not left to wait.
+        fatal = text.endswith(WAITING)
         messages.append(
             Message(
-                Severity(found["severity"] or "info"),
+                Severity.FATAL if fatal else Severity(found["severity"] or "info"),
                 text,
                 place["file"] if place else "",
                 int(place["line"]) if place else 0,
@@ -172,7 +171,7 @@ def judge(lines: Iterable[str], order: Order, *, primary: bool, seconds: float) 
         )
         job = _JOB.match(text)
         if job:
-            jobs.setdefault(int(job["aborted"] or job["invalid"]), text)
+            jobs.setdefault(int(job["own"] or job["id"]), text)
     died = any(message.severity is Severity.FATAL for message in messages)
     return Verdict(
         accepted=primary and not died,

@@ -28,6 +28,8 @@ RUN = Path("/run/slurmctld")
 PRIMARY = "Running as primary controller"
 STARTED = "Saving all slurm state"
 """Said when a slurmctld that shall end has got through its start."""
+WAITING = "retrying in 1sec up to 60sec"
+"""Said when a file is missing: Slurm looks for it for a minute and then dies. Nobody should wait for that."""
 KEPT_FROM_STATE = re.compile(r"^(trigger_state|heartbeat)")
 """State that is not copied: triggers run programs, heartbeats are another controller's."""
 
@@ -112,7 +114,7 @@ def run(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
     )
     assert process.stderr is not None
     lines: list[str] = []
-    primary = ended = False
+    primary = ended = waiting = False
     rest = b""
     try:
         with selectors.DefaultSelector() as selector:
@@ -129,7 +131,8 @@ def run(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
                     primary = True
                     process.send_signal(signal.SIGTERM)
                     deadline = time.monotonic() + order["grace"]
-                if primary and any(line.endswith(STARTED) for line in said):
+                waiting = any(line.endswith(WAITING) for line in said)
+                if waiting or (primary and any(line.endswith(STARTED) for line in said)):
                     break  # nothing that comes now matters
         if ended:
             process.wait(timeout=order["grace"])
@@ -139,7 +142,7 @@ def run(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
     return {
         "lines": lines,
         "primary": primary,
-        "ended": ended,
+        "ended": ended or waiting,
         "returncode": process.returncode,
         "seconds": round(time.monotonic() - started, 3),
     }

@@ -27,12 +27,19 @@ DROPPED = frozenset(
         "slurmctldlogfile", "slurmctldsyslogdebug",
         # Programs that slurmctld runs of its own accord: they may touch the real world.
         "epilogslurmctld", "prologslurmctld", "slurmctldprimaryonprog", "slurmctldprimaryoffprog",
-        "resvprolog", "resvepilog", "jobcomptype", "burstbuffertype",
+        "resvprolog", "resvepilog",
     }
 )  # fmt: skip
 """Keys whose lines are left out, in lower case."""
-WITHOUT_DATABASE = frozenset({"accountingstorageenforce", "accountingstoragetres"})
+REACHING = {
+    "jobcomptype": frozenset({"elasticsearch", "filetxt", "kafka", "lua", "mysql", "script"}),
+    "burstbuffertype": frozenset({"datawarp", "lua"}),
+}
+"""Plugins that write or run something outside; others (misspelt ones, say) stay for slurmctld to refuse."""
+WITHOUT_DATABASE = frozenset({"accountingstorageenforce", "accountingstoragetres", "priorityweighttres"})
 """Left out as well with slurmdbd but no state: slurmctld then has no copy of what slurmdbd knows."""
+WEIGHTS = frozenset({"tresweights", "tresbillingweights"})
+"""Attributes left out then too: they speak of resources that slurmdbd tracks."""
 _TYPE = "accountingstoragetype"
 HARMLESS = "/bin/true"
 PROGRAMS = frozenset({"mailprog", "suspendprogram", "resumeprogram", "resumefailprogram", "rebootprogram"})
@@ -53,6 +60,8 @@ class Order:
     """Of this controller, besides the sandbox's own."""
     user: str
     state: str | None
+    alone: bool
+    """slurmdbd is configured, but was taken out, as without state nothing of it can be known."""
 
     def as_json(self) -> dict[str, object]:
         """The order with contents in base64."""
@@ -108,11 +117,13 @@ def prepare(
     return Order(
         folder=folder,
         files=prepared,
-        hostname=name.partition(".")[0],
+        hostname=name,
         hosts={n: a for n, a in hosts.items() if not re.search(r"\s", n)},
         addresses=(address,) if _numeric(address) else (),
-        user=next(_values(documents, "slurmuser"), "root"),
+        user={key.lower(): value for key, value in overrides.items()}.get("slurmuser")
+        or next(_values(documents, "slurmuser"), "root"),
         state=state,
+        alone=alone,
     )
 
 
@@ -121,17 +132,30 @@ def _tamed(statement: Statement, gone: Iterable[str], folder: str, *, alone: boo
     key, value = statement.key.lower(), statement.value
     if key in gone:
         return _blanked(statement)
+    if value.lower().rpartition("/")[2] in REACHING.get(key, ()):
+        return _blanked(statement)
     if key in PROGRAMS:
         return _replaced(statement, HARMLESS)
     if key == "slurmschedlogfile":
         return _replaced(statement, f"{folder}/sched.log")
     if alone and key == _TYPE and value.lower().endswith("/slurmdbd"):
         return _blanked(statement)
+    if alone and key in ("nodename", "partitionname"):
+        return _without(statement, WEIGHTS)
     return statement
 
 
 def _blanked(statement: Statement) -> Statement:
     return Statement("#\n" * max(1, statement.raw.count("\n")))
+
+
+def _without(statement: Statement, keys: Collection[str]) -> Statement:
+    raw = statement.raw
+    for pair in reversed(statement.attributes):
+        if pair.key.lower() in keys:
+            start, end = statement.raw_span(pair.start, pair.end)
+            raw = raw[:start] + raw[end:]
+    return Statement(raw)
 
 
 def _replaced(statement: Statement, value: str) -> Statement:
@@ -163,8 +187,7 @@ def with_includes(
     """Return the files with every absolute Include made relative: into the files, or read by `runner`.
 
     With `beside`, relative ones that are not among the files are read from `conf_dir`.
-
-    What the runner cannot read stays as it is, for `missing_includes` to find.
+    What the runner cannot read stays as it is: slurmctld says that it is missing.
     """
     result = dict(files)
     waiting = ["slurm.conf"]
@@ -177,9 +200,7 @@ def with_includes(
         document = loads(result[current])
         for index, statement in enumerate(document.statements):
             name = statement.include
-            if name is None:
-                continue
-            if "*" in name or "%" in name:
+            if name is None or "*" in name or "%" in name:
                 continue
             new = _local_name(name, conf_dir)
             if new not in result and new not in absent and (beside or name.startswith("/")):
@@ -205,18 +226,6 @@ def _local_name(path: str, conf_dir: str) -> str:
     if inside.is_relative_to(conf_dir):
         return str(inside.relative_to(conf_dir))
     return f"included/{path.strip('/').replace('/', '_')}"
-
-
-def missing_includes(files: Mapping[str, bytes]) -> tuple[tuple[str, int, str], ...]:
-    """Return the Includes that lead nowhere: the file that has it, the line, the name it asks for."""
-    cluster = next(_values([loads(files["slurm.conf"])], "clustername"), "").lower()
-    found = []
-    for current in sorted({"slurm.conf"} | _included(files)):
-        for line, statement in loads(files[current]).numbered():
-            name = (statement.include or "").replace("%c", cluster)
-            if name and "*" not in name and name not in files:
-                found.append((current, line, name))
-    return tuple(found)
 
 
 def _values(documents: Iterable[Document], key: str) -> Iterator[str]:

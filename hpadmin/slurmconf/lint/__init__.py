@@ -18,6 +18,7 @@ from hpadmin.errors import InvalidInput
 from hpadmin.slurmconf import grammar
 from hpadmin.slurmconf.grammar import FileKind
 from hpadmin.slurmconf.lint import (
+    accounting,
     facts,
     gres,
     keys,
@@ -45,6 +46,7 @@ RULES: tuple[Rule, ...] = (
     *values.RULES,
     *nodes.RULES,
     *partitions.RULES,
+    *accounting.RULES,
     *gres.RULES,
     *topology.RULES,
     *resume.RULES,
@@ -70,7 +72,7 @@ def lint_files(
         release=release,
         modes=modes or {},
         host=host,
-        topology_yaml="topology.yaml" in files,
+        others=frozenset(files),
     )
 
 
@@ -131,7 +133,7 @@ def _judge_folder(path: Path, release: str, host: Host | None) -> list[Finding]:
         release=release,
         modes={name: stat.S_IMODE(present[name]) for name in sorted(kept)},
         host=host,
-        topology_yaml="topology.yaml" in present,
+        others=frozenset(present),
     )
 
 
@@ -153,12 +155,10 @@ def _judge(
     release: str,
     modes: Mapping[str, int],
     host: Host | None,
-    topology_yaml: bool,
+    others: frozenset[str],
 ) -> list[Finding]:
     files = {kind: view(kind.value, read, kind) for kind in FileKind if there(kind.value)}
-    subject = Subject(
-        release=facts.release_of(release), modes=modes, host=host, topology_yaml=topology_yaml, files=files
-    )
+    subject = Subject(release=facts.release_of(release), modes=modes, host=host, others=others, files=files)
     return _sorted(subject)
 
 

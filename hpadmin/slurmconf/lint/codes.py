@@ -32,6 +32,7 @@ CODES: dict[str, str] = {
     # Plugins
     "plugin-kind": "the value is not KIND/NAME of its kind",
     "unknown-plugin": "Slurm has no such plugin",
+    "script-missing": "a plugin's script is not beside slurm.conf",
     "plugin-not-in-release": "the plugin exists, but not in the given Slurm release",
     # Controllers and nodes
     "duplicate-controller": "a controller is named twice",
@@ -65,6 +66,9 @@ CODES: dict[str, str] = {
     "default-time-exceeds": "DefaultTime is beyond MaxTime and is ignored",
     "unknown-partition": "Alternate names a partition that is not there",
     "qos-without-accounting": "a partition's QOS has no effect without slurmdbd",
+    # Accounting
+    "unknown-tres": "a weight or AccountingStorageTRES names a resource that is not tracked; slurmctld dies of it",
+    "accounting-not-stored": "accounting is gathered, but AccountingStorageType stores nothing",
     # GRES
     "gres-type-missing": "GresTypes does not name a GRES that a node or gres.conf has",
     "gres-not-in-gres-conf": "a node's devices are not in gres.conf; it registers without them and becomes invalid",

@@ -2,6 +2,8 @@
 
 >>> known("slurm.conf")["prologtimeout"].releases
 ('25.05', '25.11', '26.05')
+>>> when("24.11", known("slurm.conf")["cachegroups"].releases)
+'15.08 was the last to have it'
 >>> suggestion("SlurmUsr", ["SlurmUser", "SlurmdUser"])
 'SlurmUser'
 
@@ -30,7 +32,7 @@ class Key:
     kind: str
     """``string``, ``boolean``, ``float``, ``integer``, ``uint16``, ``uint32``, ``uint64`` or ``array``."""
     releases: tuple[str, ...]
-    """Those that accept it."""
+    """Those that accept it, the oldest first; past ones are among them."""
     opens_line: bool
     """More ``Key=value`` may follow on its line."""
     defunct: frozenset[str]
@@ -46,6 +48,23 @@ def _facts() -> Mapping[str, Any]:
     return facts
 
 
+def _expanded(spans: Iterable[str]) -> tuple[str, ...]:
+    """Unfold spans such as ``24.11-26.05``."""
+    order = [*_facts()["past"], *_facts()["releases"]]
+    found: list[str] = []
+    for span in spans:
+        first, _, last = span.partition("-")
+        found += order[order.index(first) : order.index(last) + 1]
+    return tuple(found)
+
+
+def when(release: str, having: tuple[str, ...]) -> str:
+    """Tell, for a release that is not among those that have something, when it came or went."""
+    if having[0] > release:
+        return f"it came with {having[0]}"
+    return f"{max(other for other in having if other < release)} was the last to have it"
+
+
 @functools.cache
 def known(table: str) -> Mapping[str, Key]:
     """Return a table by lower-case key: ``slurm.conf``, ``slurm.conf NodeName``, ``gres.conf`` and so on.
@@ -56,7 +75,7 @@ def known(table: str) -> Mapping[str, Key]:
         name.lower(): Key(
             name=name,
             kind=fact["kind"],
-            releases=tuple(fact["releases"]),
+            releases=_expanded(fact["releases"]),
             opens_line=fact.get("opens_line", False),
             defunct=frozenset(fact.get("defunct", ())),
             removed=frozenset(fact.get("removed", ())),
@@ -73,12 +92,14 @@ def openers(file: str) -> Mapping[str, str]:
 
 def words(key: str, release: str) -> tuple[str, ...]:
     """Return the words that a key's comma list may hold in a release; empty where they are not known."""
-    return tuple(word for word, releases in _facts()["words"].get(key, {}).items() if release in releases)
+    return tuple(
+        word for word, releases in _facts()["words"].get(key, {}).items() if release in _expanded(releases)
+    )
 
 
 def plugins(kind: str) -> Mapping[str, tuple[str, ...]]:
     """Return the plugins of a kind (``select``, ``topology``): name to the releases that have it."""
-    return {name: tuple(releases) for name, releases in _facts()["plugins"].get(kind, {}).items()}
+    return {name: _expanded(releases) for name, releases in _facts()["plugins"].get(kind, {}).items()}
 
 
 def releases() -> tuple[str, ...]:

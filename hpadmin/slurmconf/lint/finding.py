@@ -82,8 +82,8 @@ class Subject:
     """Slurm's release as ``major.minor``, such as 24.11."""
     files: Mapping[FileKind, View] = field(default_factory=dict)
     """Each file that is there, with its Includes."""
-    topology_yaml: bool = False
-    """Whether a topology.yaml lies there: since 25.05 it stands above topology.conf and TopologyPlugin."""
+    others: frozenset[str] = frozenset()
+    """Names of all files in the folder."""
     whole: bool = True
     """A whole configuration folder: what is not there is missing. False for a file that is looked at alone."""
     fragment: bool = False
@@ -110,6 +110,11 @@ class Subject:
     def since(self, release: str) -> bool:
         """Whether the configuration is for `release` or a later one."""
         return _ordered(self.release) >= _ordered(release)
+
+    @property
+    def topology_yaml(self) -> bool:
+        """Whether a topology.yaml lies there that Slurm reads: it stands above topology.conf and TopologyPlugin."""
+        return "topology.yaml" in self.others and self.since("25.05")
 
     @property
     def topology_plugin(self) -> str:

@@ -249,9 +249,9 @@ def _detectors(subject: Subject, view: View) -> Iterator[Finding]:
                 )
                 yield warning(record.origin, "autodetect-ignored", message)
     for value, origin in found:
-        unknown = [word for word in value.lower().split(",") if word and word not in allowed]
-        if unknown:
-            message = f"AutoDetect={value}: there are {', '.join(sorted(allowed))}"
+        # Slurm looks for the words anywhere in the value, and for "off" alone.
+        if value.lower() != "off" and not any(word in value.lower() for word in allowed - {"off"}):
+            message = f"AutoDetect={value} is none: there are {', '.join(sorted(allowed))}"
             yield error(origin, "bad-value", message)
 
 

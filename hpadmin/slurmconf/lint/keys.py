@@ -91,9 +91,7 @@ def _unknown(subject: Subject, file: str, key: str, origin: Origin) -> Finding:
 def _age(subject: Subject, fact: Key, pair: Pair, origin: Origin) -> Iterator[Finding]:
     release = subject.release
     if release not in fact.releases:
-        first, last = fact.releases[0], fact.releases[-1]
-        when = f"it came with {first}" if first > release else f"{last} was the last to know it"
-        message = f"Slurm {release} has no {fact.name} ({when}): remove it"
+        message = f"Slurm {release} has no {fact.name} ({facts.when(release, fact.releases)}): remove it"
         yield error(origin, "key-not-in-release", message)
     elif release in fact.removed:
         message = f"{fact.name} was removed, and Slurm's programs die of it: remove the line"
@@ -103,6 +101,9 @@ def _age(subject: Subject, fact: Key, pair: Pair, origin: Origin) -> Iterator[Fi
         severity = Severity.WARNING if harmless else Severity.ERROR
         message = "FastSchedule was removed: remove it (for 2, set SlurmdParameters=config_overrides)"
         yield Finding(origin.file, origin.line, severity, "removed-key", message)
+    elif fact.name == "FrontendName":
+        message = "Slurm dies of FrontendName unless it was built with --enable-front-end: remove the line"
+        yield error(origin, "removed-key", message)
     elif release in fact.defunct:
         message = f"{fact.name} has no effect any more, and Slurm's daemons complain of it: remove it"
         yield warning(origin, "defunct-key", message)
@@ -176,4 +177,28 @@ def required(subject: Subject) -> Iterator[Finding]:
         seen.setdefault(name, record.origin)
 
 
-RULES: tuple[Rule, ...] = (keys, required)
+_MOVED = {
+    "keepalivetime": "CommunicationParameters=keepalivetime=SECONDS",
+    "sbcastparameters": "BcastParameters",
+}
+_DEFUNCT_WORDS = {"communicationparameters": "NoAddrCache", "slurmctldparameters": "cloud_reg_addrs"}
+
+
+def moved(subject: Subject) -> Iterator[Finding]:
+    """Keys and parameters that still work, or do nothing any more, and that slurmctld complains of."""
+    view = subject.slurm
+    if view is None:
+        return
+    for key, successor in _MOVED.items():
+        setting = view.setting(key)
+        if setting is not None:
+            yield warning(setting.origin, "defunct-key", f"{setting.key} has moved: write {successor}")
+    for key, word in _DEFUNCT_WORDS.items():
+        setting = view.setting(key)
+        if setting is not None and word.lower() in setting.value.lower():
+            yield warning(
+                setting.origin, "defunct-key", f"{setting.key}: {word} has no effect any more: remove it"
+            )
+
+
+RULES: tuple[Rule, ...] = (keys, required, moved)

@@ -146,6 +146,7 @@ def hardware(subject: Subject) -> Iterator[Finding]:
     view = subject.slurm
     if view is None:
         return
+    bare: list[Record] = []
     memory = "memory" in view.value("SelectTypeParameters", "CR_Core_Memory").lower()
     for record in view.of("NodeName"):
         state = record.get("State")
@@ -153,12 +154,19 @@ def hardware(subject: Subject) -> Iterator[Finding]:
             message = f"State={state} is none: UNKNOWN, DOWN, DRAIN, FAIL, CLOUD or FUTURE"
             yield error(record.origin, "bad-value", message)
         yield from _counts(record)
-        future = state.lower() == "future"
-        if not future and memory and "realmemory" not in record.attributes:
-            message = (
-                "without RealMemory (MB) the node has 1 MB, and jobs that ask for memory never start there"
-            )
-            yield warning(record.origin, "no-memory", message)
+        if memory and "realmemory" not in record.attributes and state.lower() != "future":
+            bare.append(record)
+    if bare:
+        nodes = fold(name for record in bare for name in _readable(record))
+        message = f"{nodes}: without RealMemory (MB) they have 1 MB, and jobs that ask for memory never start"
+        yield warning(bare[0].origin, "no-memory", message)
+
+
+def _readable(record: Record) -> tuple[str, ...]:
+    try:
+        return record.names
+    except HostlistError:
+        return ()
 
 
 def _counts(record: Record) -> Iterator[Finding]:

@@ -90,19 +90,26 @@ def _known(subject: Subject, setting: Setting, kind: str, name: str, severity: S
     if renamed is not None and subject.since(renamed):
         return
     origin = setting.origin
+    candidates = [plugin for plugin, having in known.items() if subject.release in having]
+    meant = facts.did_you_mean(name, candidates)
     if releases is not None:
-        when = (
-            f"it came with {releases[0]}"
-            if releases[0] > subject.release
-            else f"{releases[-1]} was the last to have it"
-        )
-        message = f"Slurm {subject.release} has no plugin {kind}/{name} ({when})"
+        when = facts.when(subject.release, releases)
+        message = f"Slurm {subject.release} has no plugin {kind}/{name} ({when}){meant}"
         yield Finding(origin.file, origin.line, Severity.ERROR, "plugin-not-in-release", message)
         return
-    candidates = [plugin for plugin, having in known.items() if subject.release in having]
-    hint = facts.did_you_mean(name, candidates) or f": there are {', '.join(sorted(candidates))}"
+    hint = meant or f": there are {', '.join(sorted(candidates))}"
     message = f"Slurm has no plugin {kind}/{name}{hint}"
     yield Finding(origin.file, origin.line, severity, "unknown-plugin", message)
 
 
-RULES: tuple[Rule, ...] = (plugins,)
+def scripts(subject: Subject) -> Iterator[Finding]:
+    """job_submit/lua without its script: slurmctld does not start."""
+    setting = subject.slurm.setting("JobSubmitPlugins") if subject.slurm is not None else None
+    if setting is None or not subject.whole or "job_submit.lua" in subject.others:
+        return
+    if "lua" in [word.rpartition("/")[2] for word in setting.value.split(",")]:
+        message = f"{setting.key}: there is no job_submit.lua beside slurm.conf, and slurmctld dies of that"
+        yield error(setting.origin, "script-missing", message)
+
+
+RULES: tuple[Rule, ...] = (plugins, scripts)

@@ -23,8 +23,7 @@ def files(subject: Subject) -> Iterator[Finding]:
         return
     setting = view.setting("TopologyPlugin")
     plugin = subject.topology_plugin
-    yaml = subject.topology_yaml and subject.since("25.05")
-    if yaml:
+    if subject.topology_yaml:
         for origin, there in (
             (setting.origin if setting else None, "TopologyPlugin"),
             (Origin("topology.conf", 0, 0) if subject.topology is not None else None, "topology.conf"),
@@ -33,7 +32,7 @@ def files(subject: Subject) -> Iterator[Finding]:
                 message = f"topology.yaml stands above {there}, which is ignored: remove one of them"
                 yield warning(origin, "topology-ignored", message)
         return
-    if subject.topology_yaml:
+    if "topology.yaml" in subject.others:
         message = f"Slurm {subject.release} does not read topology.yaml (25.05 does): write topology.conf"
         yield warning(Origin("topology.yaml", 0, 0), "topology-ignored", message)
     if plugin in NEED_FILE and subject.topology is None:
@@ -57,7 +56,7 @@ def _kind(view: View | None) -> str:
 def _active(subject: Subject, plugin: str, opener: str) -> View | None:
     """topology.conf, when this plugin reads it, or when it is looked at alone and has such lines."""
     view = subject.topology
-    if view is None or (subject.topology_yaml and subject.since("25.05")):
+    if view is None or subject.topology_yaml:
         return None
     if subject.slurm is None:
         return view if view.of(opener) else None

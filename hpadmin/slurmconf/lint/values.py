@@ -110,6 +110,28 @@ _RANGES: dict[str, tuple[int, float, bool]] = {
 }
 
 
+def task_parameters(subject: Subject) -> Iterator[Finding]:
+    """TaskPluginParam: one unit of binding, and flags."""
+    setting = subject.slurm.setting("TaskPluginParam") if subject.slurm is not None else None
+    if setting is None:
+        return
+    words = [word.lower() for word in setting.value.split(",") if word]
+    flags = _TASK_FLAGS | {"slurmdspecoverride"} if subject.since("26.05") else _TASK_FLAGS
+    for word in words:
+        if word not in _TASK_UNITS and word not in flags and word not in _TASK_AUTOBIND:
+            spelled = facts.did_you_mean(word, [*_TASK_UNITS, *flags, *_TASK_AUTOBIND])
+            message = f"Slurm {subject.release} knows no {word!r} in TaskPluginParam{spelled}"
+            yield error(setting.origin, "bad-value", message)
+    if sum(word in _TASK_UNITS for word in words) > 1:
+        message = f"TaskPluginParam takes one of {', '.join(_TASK_UNITS)}"
+        yield error(setting.origin, "bad-value", message)
+
+
+_TASK_UNITS = ("none", "sockets", "cores", "threads")
+_TASK_FLAGS = frozenset({"verbose", "slurmdoffspec", "oomkillstep"})
+_TASK_AUTOBIND = tuple(f"autobind={unit}" for unit in _TASK_UNITS)
+
+
 def number(view: View, key: str) -> int | None:
     """Return a setting that is a plain number; None where it is not set, endless, or no number."""
     value = view.value(key)
@@ -257,4 +279,4 @@ def users(subject: Subject) -> Iterator[Finding]:
                 yield error(setting.origin, "bad-value", message)
 
 
-RULES: tuple[Rule, ...] = (single, preemption, combinations, users)
+RULES: tuple[Rule, ...] = (single, task_parameters, preemption, combinations, users)

@@ -1,6 +1,9 @@
 """Record what Slurm really does with each case of `tests.unit.slurmconf_lint.cases`.
 
-    python -m tests.slurm.lint.record            # writes tests/unit/slurmconf_lint/recorded.json
+    python -m tests.slurm.lint.record            # writes recorded.json and corpus.json there
+
+It also asks what slurmctld makes of the real sites' files in tests/data/corpus, apart from what only their own hosts
+could tell: users, keys, plugin folders.
 
 slurmctld: a throw-away one (`hpadmin.slurm.sandbox`) in a container. Where a case names a node, a slurmd of that
 node registers with a slurmctld, both in a network of their own, and what becomes of the node is recorded too.
@@ -18,7 +21,18 @@ from hpadmin.slurm.sandbox import Severity, Verdict, check
 from tests.support.box import Box, box
 from tests.unit.slurmconf_lint.cases import CASES, GOOD, Case
 
-RECORDED = Path(__file__).resolve().parents[2] / "unit" / "slurmconf_lint" / "recorded.json"
+TABLES = Path(__file__).resolve().parents[2] / "unit" / "slurmconf_lint"
+RECORDED = TABLES / "recorded.json"
+CORPUS = Path(__file__).resolve().parents[2] / "data" / "corpus" / "slurm"
+ELSEWHERE = {
+    "AuthType": "auth/slurm",
+    "CredType": "cred/slurm",
+    "AuthAltTypes": '""',
+    "SlurmUser": "root",
+    "SlurmdUser": "root",
+    "PluginDir": "/usr/lib/x86_64-linux-gnu/slurm-wlm",
+}
+"""Settings of the sites that this container cannot follow."""
 CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN")
 
 REGISTER = r"""
@@ -104,6 +118,22 @@ def register(runner: Box, case: Case) -> dict[str, Any]:
     }
 
 
+def of_corpus(runner: Box) -> dict[str, Any]:
+    """What slurmctld makes of every file of real sites."""
+    answers = {}
+    for path in sorted(CORPUS.glob("*.conf")):
+        key = os.urandom(1024)
+        files = {"slurm.conf": path.read_bytes(), "cgroup.conf": b"CgroupPlugin=disabled\n", "slurm.key": key}
+        answers[path.name] = of_slurmctld(check(runner, files, overrides=ELSEWHERE, timeout=150))
+    return answers
+
+
+def write(path: Path, table: dict[str, Any]) -> None:
+    """Write a table with one entry a line."""
+    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(answer)}" for name, answer in table.items())
+    path.write_text(f"{{\n{lines}\n}}\n")
+
+
 def main() -> None:
     """Record every case; with ``--new`` only those that are not recorded yet."""
     known: dict[str, Any] = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
@@ -115,10 +145,11 @@ def main() -> None:
                 continue
             known[case.name] = ask(runner, case)
             sys.stderr.write(f"{case.name}: {json.dumps(known[case.name])}\n")
+        if not new:
+            write(TABLES / "corpus.json", of_corpus(runner))
     order = [case.name for case in [*CASES, *GOOD]]
     table = {name: known[name] for name in order if name in known}
-    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(answer)}" for name, answer in table.items())
-    RECORDED.write_text(f"{{\n{lines}\n}}\n")
+    write(RECORDED, table)
     sys.stderr.write(f"{len(table)} cases recorded with {version}\n")
 
 
