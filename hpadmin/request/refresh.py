@@ -1,6 +1,6 @@
 """Refresh the catalog from EC2.
 
-    python -m hpadmin.request.refresh [--region us-west-2]
+    python -m hpadmin.request.refresh [--region us-west-2] [--file FILE]
 
 asks EC2's DescribeInstanceTypes for every ``ml.*`` type that botocore's model of CreateCluster knows and writes
 ``instance_types.json`` anew. It needs credentials that allow ``ec2:DescribeInstanceTypes``. What EC2 does not list
@@ -99,21 +99,32 @@ def dump(entries: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Refresh the file that lies beside this module; print what changed. Exit code 1 when a type stays unknown."""
+    """Refresh the file and print what changed. Exit code 1 when a type stays unknown or EC2 cannot be asked."""
     import argparse
     import sys
 
     import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    parser = argparse.ArgumentParser(prog="python -m hpadmin.request.refresh", description=__doc__)
-    parser.add_argument("--region", help="region whose EC2 is asked; the default one of the credentials")
+    here = Path(__file__).with_name(catalog.DATA_FILE)
+    parser = argparse.ArgumentParser(
+        prog="python -m hpadmin.request.refresh",
+        description="Refresh the catalog of instance types from EC2.",
+    )
+    parser.add_argument("--region", help="region whose EC2 is asked; default: that of the credentials")
+    parser.add_argument("--file", type=Path, default=here, help="file to refresh; default: %(default)s")
     given = parser.parse_args(arguments)
-    path = Path(__file__).with_name(catalog.DATA_FILE)
-    old = json.loads(path.read_text(encoding="utf-8"))
     wanted = shapes.instance_types()
-    fetched = fetch(boto3.client("ec2", region_name=given.region), wanted)
-    new = merge(old, fetched)
-    path.write_text(dump(new), encoding="utf-8")
+    try:
+        old = json.loads(given.file.read_text(encoding="utf-8"))
+        new = merge(old, fetch(boto3.client("ec2", region_name=given.region), wanted))
+        given.file.write_text(dump(new), encoding="utf-8")
+    except (BotoCoreError, ClientError) as error:
+        sys.stderr.write(f"EC2 cannot be asked: {error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"{given.file} cannot be refreshed: {error.strerror}\n")
+        return 1
     for name in new:
         if new[name] != old.get(name):
             sys.stdout.write(f"{'changed' if name in old else 'new'}: {name}\n")

@@ -30,6 +30,12 @@ def host() -> Iterator[Box]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def later_host() -> Iterator[Box]:
+    with box("26.05", capabilities=("SYS_ADMIN", "NET_ADMIN")) as running:
+        yield running
+
+
 def complaints(host: Box, made: Cluster, options: RenderOptions) -> list[str]:
     """What slurmctld says against a rendered tree; it must start."""
     files = {name: text.encode() for name, text in desired.render(made, options).items()}
@@ -48,6 +54,14 @@ def test_every_golden_tree_is_accepted_without_a_word(host: Box, name: str) -> N
 def test_both_ways_to_track_processes(host: Box, tracking: str) -> None:
     options = replace(RenderOptions(), process_tracking=tracking)  # type: ignore[arg-type]
     assert complaints(host, CASES["guide"].make(), options) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["guide_in_containers", "ultraservers", "ultraservers_mixed", "guide_with_accounting"]
+)
+def test_a_later_release(later_host: Box, name: str) -> None:
+    options = replace(CASES[name].options, release="26.05")
+    assert complaints(later_host, CASES[name].make(), options) == []
 
 
 SIXTEEN_THOUSAND = (

@@ -12,7 +12,7 @@ from hpadmin import request
 from hpadmin.errors import InvalidInput
 from hpadmin.request import Source, read
 from hpadmin.request.legacy import FILE_NAME
-from tests.unit.request.edits import CONTROLLER, CPU, GPU, GUIDE, LOGIN, Edit, drop, guide, put
+from tests.unit.request.edits import CONTROLLER, CPU, EXAMPLES, GPU, GUIDE, LOGIN, Edit, drop, guide, put
 
 FORM: dict[str, Any] = {
     "version": "1.0.0",
@@ -62,6 +62,13 @@ def test_the_legacy_form_means_what_the_api_means() -> None:
     assert {(fs.kind, fs.mount_path, fs.mount_name) for g in found.groups for fs in g.filesystems} == {
         ("lustre", "/fsx", "abcdefgh")
     }
+
+
+def test_the_legacy_example_is_the_guides_cluster() -> None:
+    old = request.load_request(EXAMPLES / "legacy" / "cluster.json")
+    new = request.load_request(EXAMPLES / "guide.json")
+    roles = [(g.name, g.node_type, g.instance_types, g.count, g.partition) for g in new.groups]
+    assert [(g.name, g.node_type, g.instance_types, g.count, g.partition) for g in old.groups] == roles
 
 
 def test_openzfs_and_no_login_group() -> None:

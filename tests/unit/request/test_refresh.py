@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -104,3 +105,33 @@ def test_merging_keeps_what_ec2_does_not_tell() -> None:
 def test_the_file_is_written_as_it_is_kept() -> None:
     text = files("hpadmin.request").joinpath(catalog.DATA_FILE).read_text()
     assert refresh.dump(json.loads(text)) == text
+
+
+def test_the_command(ec2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    path = tmp_path / "types.json"
+    known = json.loads(files("hpadmin.request").joinpath(catalog.DATA_FILE).read_text())
+    path.write_text(refresh.dump(known | {"ml.p5.48xlarge": {"vcpus": 1}}))
+    monkeypatch.setattr("boto3.client", lambda *_, **__: ec2)
+    with Stubber(ec2) as stub:
+        for answer in ([P5], [], []):
+            stub.add_response("describe_instance_types", {"InstanceTypes": answer})
+        assert refresh.main(["--file", str(path)]) == 0
+    assert json.loads(path.read_text()) == known
+    assert capsys.readouterr().out == "changed: ml.p5.48xlarge\n"
+
+
+def test_what_can_go_wrong_is_told(
+    ec2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("boto3.client", lambda *_, **__: ec2)
+    with Stubber(ec2) as stub:
+        stub.add_client_error("describe_instance_types", "UnauthorizedOperation", "not allowed")
+        path = tmp_path / "types.json"
+        path.write_text("{}")
+        assert refresh.main(["--file", str(path)]) == 1
+    assert "EC2 cannot be asked: An error occurred (UnauthorizedOperation)" in capsys.readouterr().err
+    assert refresh.main(["--file", str(tmp_path / "absent.json")]) == 1
+    assert (
+        capsys.readouterr().err
+        == f"{tmp_path / 'absent.json'} cannot be refreshed: No such file or directory\n"
+    )
