@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -46,6 +47,12 @@ def group() -> None:
     "--lifecycle", metavar="FILE", help="lifecycle.yaml for the nodes; the container profile when not given."
 )
 @click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Folder with lifecycle.yaml, shared_users.txt and ssh_keys/ for the nodes (docs/lifecycle.md).",
+)
+@click.option(
     "--timeout", type=float, default=900, show_default=True, help="Seconds until every node is ready."
 )
 def up(
@@ -54,6 +61,7 @@ def up(
     name: str,
     ultraserver_nodes: int | None,
     lifecycle: str | None,
+    bundle: Path | None,
     timeout: float,
 ) -> None:
     """Bring REQUEST up, or make a lab that is up what REQUEST says now.
@@ -67,15 +75,24 @@ def up(
       hpadmin lab up examples/guide.json
       hpadmin lab up examples/ultraservers.json --ultraserver-nodes 4
     """
-    from hpadmin.lab.cluster import CONTAINER_PROFILE, SMALL_CLUSTER, Lab
-    from hpadmin.request import Source, read_source
+    from hpadmin import resources
+    from hpadmin.lab.cluster import CONTAINER_PROFILE, Lab
+    from hpadmin.request import read_source
 
-    source = read_source(request) if request else Source(SMALL_CLUSTER, "the built-in small cluster")
+    source = read_source(request or resources.directory("containers") / "small.json")
+    files = {
+        str(path.relative_to(bundle)): read_source(path).text
+        for path in (sorted(bundle.rglob("*")) if bundle else [])
+        if bundle and path.is_file()
+    }
     Lab.open(name).up(
         source,
         legacy=read_source(legacy) if legacy else None,
         ultraserver_nodes=ultraserver_nodes,
-        lifecycle=read_source(lifecycle).text if lifecycle else CONTAINER_PROFILE,
+        lifecycle=read_source(lifecycle).text
+        if lifecycle
+        else files.get("lifecycle.yaml", CONTAINER_PROFILE),
+        bundle=files,
         timeout=timeout,
         say=say,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from admin_cli.main import COMMANDS, help_text
+from admin_cli.top import COMMANDS, help_text
 from hpadmin import __version__
 
 
@@ -36,4 +36,4 @@ class LazyGroup(click.Group):
 @click.group("hpadmin", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="hpadmin")
 def root() -> None:
-    """Everything that hpadmin can be asked for; see `admin_cli.main.help_text`."""
+    """Everything that hpadmin can be asked for; see `admin_cli.top.help_text`."""

@@ -12,19 +12,16 @@ is given its instance's facts and nothing else; `lifecycle/on_create.sh`, run at
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import docker
 import docker.errors
-import docker.types
 from docker.models.containers import Container
 
 from hpadmin import request
@@ -33,6 +30,7 @@ from hpadmin.lab import image, machine
 from hpadmin.lab.engine import ContainerRunner, connect, engine_errors
 from hpadmin.lab.facts import LabInstance, allocate, replacement, resource_config
 from hpadmin.lab.machine import BUNDLE, FACTS, LABEL, LOG, SECRETS, LabNode
+from hpadmin.lab.network import create_network, subnet_of
 from hpadmin.model import NodeType
 from hpadmin.slurm.hostlist import expand, fold
 
@@ -41,35 +39,8 @@ Say = Callable[[str], None]
 CONTAINER_PROFILE = "profile: container\n"
 """``lifecycle.yaml`` of a node that is a container: no control groups, hardware that is not there."""
 
-SMALL_CLUSTER = json.dumps(
-    {
-        "ClusterName": "small",
-        "InstanceGroups": [
-            {
-                "InstanceGroupName": name,
-                "InstanceType": instance_type,
-                "InstanceCount": count,
-                "SlurmConfig": slurm,
-                "ExecutionRole": "arn:aws:iam::111122223333:role/hpadmin-lab",
-            }
-            for name, instance_type, count, slurm in (
-                ("controller", "ml.c5.xlarge", 1, {"NodeType": "Controller"}),
-                ("login", "ml.c5.xlarge", 1, {"NodeType": "Login"}),
-                ("workers", "ml.g5.12xlarge", 2, {"NodeType": "Compute", "PartitionNames": ["gpu"]}),
-            )
-        ],
-    },
-    indent=2,
-)
-"""What `hpadmin lab up` brings up when no request is given."""
-
 FAULTS = ("kill", "pause", "disconnect", "heal")
 """`Lab.fault`: the machine loses power, hangs, loses its network; ``heal`` undoes all three."""
-
-SUBNETS = ipaddress.IPv4Network("10.200.0.0/14")
-"""Where labs get their subnets from."""
-_SUBNET_PREFIX = 20
-"""Four thousand addresses: nodes are numbered on, also when they are replaced."""
 
 _POLL = 0.5
 """Seconds between two looks at what is awaited."""
@@ -126,44 +97,45 @@ class Lab:
         legacy: request.Source | None = None,
         ultraserver_nodes: int | None = None,
         lifecycle: str = CONTAINER_PROFILE,
+        bundle: Mapping[str, str] | None = None,
         release: str = "24.11",
         timeout: float = 900,
         say: Say,
     ) -> None:
         """Make the lab what the request says: create what is missing, remove what is no longer wanted, wait.
 
-        `legacy` is a `provisioning_parameters.json`, `lifecycle` the bundle's ``lifecycle.yaml``. A second call
-        converges. Raises InvalidInput for a bad request; OperationFailed when a node does not become ready within
-        `timeout` seconds, with what its log says.
+        `legacy` is a `provisioning_parameters.json`, `lifecycle` the bundle's ``lifecycle.yaml``, `bundle` what
+        else is in it by name, such as ``shared_users.txt`` and ``ssh_keys/ann.pub``. A second call converges.
+
+        Raises InvalidInput for a bad request; OperationFailed when a node does not become ready within `timeout`
+        seconds, with what its log says.
         """
         wanted = request.read(source)
         with engine_errors():
-            self._up(wanted, source, legacy, ultraserver_nodes, lifecycle, release, say)
+            files = {**(bundle or {}), "request.json": source.text, "lifecycle.yaml": lifecycle}
+            if legacy:
+                files["provisioning_parameters.json"] = legacy.text
+            self._up(wanted, files, ultraserver_nodes, release, say)
         self.wait_ready(timeout=timeout, say=say)
 
     def _up(
         self,
         wanted: request.Request,
-        source: request.Source,
-        legacy: request.Source | None,
+        files: dict[str, str],
         ultraserver_nodes: int | None,
-        lifecycle: str,
         release: str,
         say: Say,
     ) -> None:
         tag = image.ensure_node(self._client, release, say=say)
-        network = self._network()
+        network = self._network_if_any() or create_network(self._client, self.name)
         instances = allocate(
             wanted.groups,
             [node.instance for node in self.nodes()],
-            _subnet(network),
+            subnet_of(network),
             ultraserver_nodes=ultraserver_nodes,
             new_id=_instance_id,
         )
         self._file_servers(wanted, str(network.name), release, say)
-        files = {"request.json": source.text, "lifecycle.yaml": lifecycle}
-        if legacy:
-            files["provisioning_parameters.json"] = legacy.text
         self._converge(wanted.name, instances, files, tag, str(network.name), say)
 
     def down(self, *, say: Say) -> None:
@@ -323,21 +295,18 @@ class Lab:
         new = replacement(
             old.instance,
             others,
-            _subnet(network),
+            subnet_of(network),
             instance_id=_instance_id(),
         )
         container = self._client.containers.get(old.container)
         tag = container.image.tags[0] if container.image and container.image.tags else "hpadmin/node:24.11"
         donor = self.controller().container
-        bundle = {
-            file: self._read(donor, f"{BUNDLE}/{file}")
-            for file in ("request.json", "lifecycle.yaml", "provisioning_parameters.json")
-        }
+        bundle = machine.read_folder(self._client.containers.get(donor), BUNDLE)
         facts = json.loads(_text(self._read(donor, f"{FACTS}/resource_config.json")))
         key = self._read(donor, f"{SECRETS}/auth.key")
         machine.remove(container)
         config = resource_config(facts["ClusterConfig"]["ClusterName"], _in_order([*others, new]))
-        files = {file: _text(content) for file, content in bundle.items() if content is not None}
+        files = {file: _text(content) for file, content in bundle.items()}
         machine.create(self._client, self.name, new, tag, network.name, _facts(config, files, key))
         self._tell_everyone(config, files)
         return new
@@ -366,34 +335,14 @@ class Lab:
         return self.node(name).container
 
     def _existing_network(self) -> Any:
-        networks = self._client.networks.list(filters={"label": f"{LABEL}={self.name}"})
-        if not networks:
+        network = self._network_if_any()
+        if network is None:
             raise OperationFailed(f"lab {self.name} has no network: it is not up")
-        return networks[0]
+        return network
 
-    def _network(self) -> Any:
-        """The lab's network, made when it is not there: the first subnet of the pool that nobody uses."""
-        networks = self._client.networks.list(filters={"label": f"{LABEL}={self.name}"})
-        if networks:
-            networks[0].reload()
-            return networks[0]
-        in_use = host_networks()
-        for subnet in SUBNETS.subnets(new_prefix=_SUBNET_PREFIX):
-            if any(subnet.overlaps(other) for other in in_use):
-                continue
-            pool = docker.types.IPAMPool(subnet=str(subnet))
-            try:
-                return self._client.networks.create(
-                    f"hpadmin-{self.name}",
-                    driver="bridge",
-                    labels={LABEL: self.name},
-                    check_duplicate=True,
-                    ipam=docker.types.IPAMConfig(pool_configs=[pool]),
-                )
-            except docker.errors.APIError as error:
-                if "overlap" not in str(error.explanation):
-                    raise
-        raise OperationFailed(f"no subnet of {SUBNETS} is free for the lab's network")
+    def _network_if_any(self) -> Any | None:
+        found = self._client.networks.list(filters={"label": f"{LABEL}={self.name}"})
+        return found[0] if found else None
 
     def _file_servers(self, wanted: request.Request, network: str, release: str, say: Say) -> None:
         """Give every file system that the request mounts a server of that name."""
@@ -486,22 +435,6 @@ class Lab:
     def _last_words(self, node: LabNode) -> str:
         log = _text(self._read(node.container, LOG) or b"").splitlines()
         return log[-1] if log else node.status
-
-
-def host_networks() -> list[ipaddress.IPv4Network]:
-    """Return the networks that this host has routes to (``/proc/net/route``), the default route left out."""
-    found = []
-    for line in Path("/proc/net/route").read_text(encoding="ascii").splitlines()[1:]:
-        fields = line.split()
-        destination, mask = (int.from_bytes(bytes.fromhex(fields[i]), "little") for i in (1, 7))
-        if mask:
-            found.append(ipaddress.IPv4Network((destination, mask.bit_count())))
-    return found
-
-
-def _subnet(network: Any) -> str:
-    network.reload()
-    return str(network.attrs["IPAM"]["Config"][0]["Subnet"])
 
 
 def _facts(config: str, files: dict[str, str], key: bytes | None = None) -> machine.Files:

@@ -139,6 +139,21 @@ def read_file(container: Container, path: str) -> bytes | None:
         return member.read() if member else None
 
 
+def read_folder(container: Container, path: str) -> dict[str, bytes]:
+    """Return every file below a folder by its name relative to it; empty when the folder is not there."""
+    try:
+        stream, _ = container.get_archive(path)
+        packed = io.BytesIO(b"".join(stream))
+    except docker.errors.NotFound:
+        return {}
+    found: dict[str, bytes] = {}
+    with tarfile.open(fileobj=packed) as tar:
+        for entry in tar.getmembers():
+            if member := tar.extractfile(entry) if entry.isfile() else None:
+                found[entry.name.partition("/")[2]] = member.read()
+    return found
+
+
 def archive(files: Files) -> bytes:
     """Return a tar archive of `files`, folders included, all root's."""
     buffer = io.BytesIO()

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 import hpadmin
-from admin_cli.main import COMMANDS, help_text
 from admin_cli.report import reporting_errors
 from admin_cli.root import root
+from admin_cli.top import COMMANDS, help_text
 from hpadmin.errors import DriftBlocks, InvalidInput, OperationFailed, Problem
 
 HPADMIN = str(Path(sys.executable).with_name("hpadmin"))

@@ -1,0 +1,60 @@
+"""The private network of a lab: a subnet that nobody else uses."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import docker.types
+
+from hpadmin.errors import OperationFailed
+from hpadmin.lab.machine import LABEL
+
+SUBNETS = ipaddress.IPv4Network("10.200.0.0/14")
+"""Where labs get their subnets from."""
+_PREFIX = 20
+"""Four thousand addresses: nodes are numbered on, also when they are replaced."""
+
+
+def create_network(client: docker.DockerClient, lab: str) -> Any:
+    """Make the network of `lab` on the first subnet of `SUBNETS` that is free.
+
+    Raises OperationFailed when none is.
+    """
+    in_use = host_networks()
+    for subnet in SUBNETS.subnets(new_prefix=_PREFIX):
+        if any(subnet.overlaps(other) for other in in_use):
+            continue
+        try:
+            return client.networks.create(
+                f"hpadmin-{lab}",
+                driver="bridge",
+                labels={LABEL: lab},
+                check_duplicate=True,
+                ipam=docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=str(subnet))]),
+            )
+        except docker.errors.APIError as error:
+            # Another lab took it between our look and now.
+            if "overlap" not in str(error.explanation):
+                raise
+    raise OperationFailed(f"no subnet of {SUBNETS} is free for the lab's network")
+
+
+def subnet_of(network: Any) -> str:
+    """Return a network's subnet."""
+    network.reload()
+    return str(network.attrs["IPAM"]["Config"][0]["Subnet"])
+
+
+def host_networks() -> list[ipaddress.IPv4Network]:
+    """Return the networks that this host has routes to (``/proc/net/route``), the default route left out."""
+    found = []
+    for line in Path("/proc/net/route").read_text(encoding="ascii").splitlines()[1:]:
+        fields = line.split()
+        destination, mask = (int.from_bytes(bytes.fromhex(fields[i]), "little") for i in (1, 7))
+        if mask:
+            found.append(ipaddress.IPv4Network((destination, mask.bit_count())))
+    return found
