@@ -7,7 +7,7 @@ import fcntl
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from lifecycle.step import Transient
 
 log = logging.getLogger("lifecycle")
 
+_OF_SLURM = ("SLURM_", "SLURMD_", "SACCT", "SCONTROL_", "SINFO_", "SQUEUE_", "SBATCH_", "SRUN_")
+"""Beginnings of the variables that Slurm's commands heed (scontrol(1) and others, ENVIRONMENT VARIABLES)."""
+
 _FIND_ME = Retry(deadline=120, base=0.5, cap=10)
 """How long a missing or stale `resource_config.json` is waited for."""
 
@@ -29,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the lifecycle; return the exit status: 0, or 1 with the stage and the cause as the last line."""
     options = _options(arguments)
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    forget_slurm(os.environ)
     machine, clock = Machine(), Clock()
     try:
         if _vanilla(options.resource_config):
@@ -50,6 +54,15 @@ def main(arguments: Sequence[str]) -> int:
     seconds = sum(outcome.seconds for outcome in record.stages)
     log.info("on_create done: %s is ready after %.1f s", situation.name, seconds)
     return 0
+
+
+def forget_slurm(environment: MutableMapping[str, str]) -> None:
+    """Remove what would make Slurm's commands speak to another cluster, as somebody else, or in another form.
+
+    Whoever runs this by hand may have a token or a job's variables in the environment.
+    """
+    for name in [name for name in environment if name.startswith(_OF_SLURM)]:
+        del environment[name]
 
 
 def find_situation(machine: Machine, clock: Clock, bundle_dir: Path, resource_config: Path) -> Situation:

@@ -11,7 +11,7 @@ import pytest
 from hpadmin.errors import InvalidInput, OperationFailed
 from hpadmin.slurm.command import Completed
 from lifecycle import facts
-from lifecycle.__main__ import find_situation, main
+from lifecycle.__main__ import find_situation, forget_slurm, main
 from lifecycle.machine import Machine
 from lifecycle.step import Transient
 from tests.unit.lifecycle.support import Hands, Recorder, me
@@ -204,3 +204,15 @@ def test_a_machine_of_no_cluster_is_left_alone(
 def test_missing_file_is_told_as_transient(tmp_path: Path) -> None:
     with pytest.raises(Transient, match="does not exist"):
         facts.read(tmp_path / "none.json")
+
+
+def test_nothing_of_the_callers_slurm_reaches_ours() -> None:
+    environment = {
+        "PATH": "/bin",
+        "SLURM_JWT": "token",
+        "SLURM_CONF": "/x",
+        "SQUEUE_FORMAT": "%i",
+        "HOME": "/",
+    }
+    forget_slurm(environment)
+    assert environment == {"PATH": "/bin", "HOME": "/"}
