@@ -48,6 +48,10 @@ class Phase(StrEnum):
     CANCELLED = "cancelled"
     """Somebody else took the node over, or brought it back."""
 
+    def comes_after(self, other: Phase) -> bool:
+        order = list(Phase)
+        return order.index(self) > order.index(other)
+
     @property
     def closed(self) -> bool:
         return self in (Phase.REPAIRED, Phase.FAILED, Phase.CANCELLED)

@@ -15,11 +15,12 @@ The rules that every decision keeps:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 from hpadmin.nodes.provider import Condition, Repair
 from hpadmin.recovery import limits, steps
-from hpadmin.recovery.actions import Acquit, Action, Ask, Notice, Open, Suspect, Target, Withdraw
+from hpadmin.recovery.actions import Acquit, Action, Advance, Ask, Notice, Open, Suspect, Target, Withdraw
 from hpadmin.recovery.book import Book, Phase
 from hpadmin.recovery.faulty import candidate, looks_dead, remarks
 from hpadmin.recovery.observe import Observation
@@ -54,6 +55,11 @@ class _Decision:
                     notices.append(found)
                 continue
             step = steps.step(record, node, self.seen, self.policy)
+            while _at_once(step, record.phase):
+                # Phases whose end is in the picture already need no look of their own.
+                yield step
+                record = replace(record, phase=step.phase, changed=self.seen.at)
+                step = steps.step(record, node, self.seen, self.policy)
             if isinstance(step, Target):
                 targets.append(step)
             elif isinstance(step, Notice):
@@ -105,3 +111,11 @@ class _Decision:
                 yield notice
         for key in self.book.notices.keys() - current.keys():
             yield Withdraw(key)
+
+
+def _at_once(step: steps.Step, phase: Phase) -> TypeGuard[Advance]:
+    return (
+        isinstance(step, Advance)
+        and step.phase in (Phase.DRAIN, Phase.READY)
+        and step.phase.comes_after(phase)
+    )

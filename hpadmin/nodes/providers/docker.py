@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +33,7 @@ from hpadmin.slurm.command import Runner
 
 log = logging.getLogger(__name__)
 
+_PARALLEL = 8
 _FAILED = frozenset({"paused", "exited", "dead", "removing"})
 
 
@@ -62,7 +64,8 @@ class Docker:
             containers: list[Container] = self._client.containers.list(
                 all=True, filters={"label": f"{machine.LABEL}={self._lab.name}"}, ignore_removed=True
             )
-            return tuple(self._instance(container) for container in containers)
+            with ThreadPoolExecutor(_PARALLEL) as pool:
+                return tuple(pool.map(self._instance, containers))
         except (docker.errors.DockerException, OSError) as error:
             raise ProviderError(f"Docker's engine does not answer: {error}", transient=True) from error
 
