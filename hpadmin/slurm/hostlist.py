@@ -14,8 +14,8 @@ Both do what Slurm 24.11 does (``src/common/hostlist.c``, one dimension), also w
 * A number larger than 64 bits is read as 18446744073709551615.
 * Where a list has three brackets or more, Slurm drops what it cannot read in the leftmost ones in silence.
 
-One thing differs on purpose: input that makes Slurm crash or never end (a range up to the largest 64-bit
-number, more than `MAX_HOSTS` names or `MAX_BRACKETS` brackets) is refused with `HostlistError`.
+One thing differs on purpose: input that makes Slurm crash, cut names or never end (neighbours of the largest
+64-bit number, more than `MAX_HOSTS` names or `MAX_BRACKETS` brackets) is refused with `HostlistError`.
 """
 
 from __future__ import annotations
@@ -91,11 +91,8 @@ def expand(text: str) -> list[str]:
             names.append(prefix)
         elif low == high:
             names.append(f"{prefix}{low:0{width}d}")
-        elif low < high:
+        else:
             names.extend([f"{prefix}{number:0{width}d}" for number in range(low, high + 1)])
-        else:  # the largest number, followed by 0: Slurm counts on
-            names.append(f"{prefix}{low:0{width}d}")
-            names.extend([f"{prefix}{number:0{width}d}" for number in range(high + 1)])
     return names
 
 
@@ -133,7 +130,7 @@ def split(text: str) -> list[str]:
 
 def count(text: str) -> int:
     """Return how many names `expand` would give, without making them. Raises HostlistError."""
-    return sum(1 if run.width < 0 else (run.high - run.low + 1) & _ULONG_MAX for run in _read(text))
+    return sum(run.high - run.low + 1 for run in _read(text))
 
 
 def _read(text: str) -> list[_Run]:
@@ -227,6 +224,8 @@ class _Reader:
             if tail.high == (low - 1) & _ULONG_MAX and tail.width >= 0 and _equal(tail.prefix, prefix):
                 agreed = _common_width(tail.low, tail.width, low, width)
                 if agreed >= 0:
+                    if _ULONG_MAX in (tail.high, high):
+                        raise _SizeError(f"`{prefix}{high}' cannot stand in a row")
                     tail.high = high
                     tail.width = agreed
                     return

@@ -54,6 +54,11 @@ class Attribute(NamedTuple):
     value: str
 
 
+MAX_DEFAULTS = 256
+"""Keys that DEFAULT lines may give; Slurm knows 26 for nodes and 45 for partitions."""
+_NOTHING: Mapping[str, Attribute] = MappingProxyType({})
+
+
 class Record:
     """One line that a key such as NodeName opens. Immutable; parsed when first looked into."""
 
@@ -67,6 +72,7 @@ class Record:
         self.origin = origin
         self.defaults = defaults
         """The last record named DEFAULT before this one; it in turn knows the one before it."""
+        self._given: Mapping[str, Attribute] | None = None
 
     def __repr__(self) -> str:
         return f"Record({self.rule.key}={self.name}, {self.origin})"
@@ -79,22 +85,29 @@ class Record:
             found = [(pair.key, pair.value) for pair in self.statement.pairs]
         return MappingProxyType({key.lower(): Attribute(key, value) for key, value in found[1:]})
 
-    @cached_property
+    @property
     def inherited(self) -> Mapping[str, Attribute]:
         """The attributes that DEFAULT lines before this one give, whether or not the line overrides them."""
-        if self.defaults is None or not self.rule.defaults:
-            return MappingProxyType({})
-        chain = []
-        record: Record | None = self.defaults
-        while record is not None:
-            chain.append(record)
-            record = record.defaults
-        merged: dict[str, Attribute] = {}
-        for record in reversed(chain):
-            merged.update(record.own)
-        for key in self.rule.not_inherited:
-            merged.pop(key, None)
-        return MappingProxyType(merged)
+        if self.defaults is None:
+            return _NOTHING
+        return self.defaults.given
+
+    @property
+    def given(self) -> Mapping[str, Attribute]:
+        """For a record named DEFAULT: what it and those before it give to the records after it."""
+        if self._given is None:
+            chain: list[Record] = []
+            record: Record | None = self
+            while record is not None and record._given is None:
+                chain.append(record)
+                record = record.defaults
+            merged = dict(record._given) if record is not None and record._given is not None else {}
+            for record in reversed(chain):
+                for key, attribute in record.own.items():
+                    if key not in self.rule.not_inherited and (key in merged or len(merged) < MAX_DEFAULTS):
+                        merged[key] = attribute
+            self._given = MappingProxyType(merged)
+        return self._given
 
     @cached_property
     def attributes(self) -> Mapping[str, Attribute]:

@@ -1,0 +1,92 @@
+"""Host lists against answers of real scontrol (24.11.5), recorded by tests/slurm/slurmconf/hostlist_cases.py."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpadmin.errors import InvalidInput
+from hpadmin.slurm.hostlist import HostlistError, count, expand, fold, split
+from tests.slurm.slurmconf.hostlist_cases import Answer, load
+
+RECORDED = load(Path(__file__).parents[1] / "data" / "hostlists.json.xz")
+
+
+def ours(text: str) -> Answer:
+    """Answer as scontrol does."""
+    try:
+        return "\n".join(expand(text)), fold([text])
+    except HostlistError:
+        return "", None
+
+
+def test_there_are_enough_recorded_cases() -> None:
+    assert len({text for text, _ in RECORDED}) >= 20_000
+
+
+def test_every_recorded_answer_is_ours() -> None:
+    different = [(text, told, ours(text)) for text, told in RECORDED if ours(text) != told]
+    assert not different
+
+
+@pytest.mark.parametrize("text", ["n[", "n[3-1]", "n[1,x]", "a[0-70000]", "a[0-65536]b[1]"])
+def test_an_invalid_list_is_named_as_scontrol_names_it(text: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        expand(text)
+    assert isinstance(caught.value, InvalidInput)
+    assert caught.value.message == f"Invalid hostlist: {text}"
+    assert caught.value.problems
+
+
+names = st.text(alphabet="abn-._0123456789", min_size=1, max_size=12)
+
+
+@given(st.lists(names, max_size=30))
+@settings(max_examples=300, deadline=None)
+def test_folding_loses_nothing(hosts: list[str]) -> None:
+    assert expand(fold(hosts)) == hosts
+    assert count(fold(hosts)) == len(hosts)
+
+
+@given(st.text(alphabet="n1[]-, x\t\n0", max_size=40))
+@settings(max_examples=500, deadline=None)
+def test_nothing_but_the_one_error_is_raised(text: str) -> None:
+    try:
+        assert count(text) == len(expand(text))
+    except HostlistError:
+        return
+    assert expand(fold([text])) == expand(text) or not text.isalnum()
+
+
+def test_split_cuts_outside_brackets() -> None:
+    assert split("a[1,2],b c[3-4,7]x") == ["a[1,2]", "b", "c[3-4,7]x"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        "[]" * 100_000,
+        "a[1" * 50_000 + "]" * 50_000,
+        "1" * 300_000 + "x",
+        "9" * 300_000,
+        "[1]" * 5_000,
+    ],
+)
+def test_hostile_lists_end_soon(text: str) -> None:
+    started = time.perf_counter()
+    ours(text)
+    assert time.perf_counter() - started < 5
+
+
+def test_a_hundred_thousand_names_take_linear_time() -> None:
+    hosts = [f"ip-10-{number >> 16}-{number >> 8 & 255}-{number & 255}" for number in range(100_000)]
+    started = time.perf_counter()
+    folded = fold(hosts)
+    expanded = expand(folded)
+    assert expanded == hosts
+    assert time.perf_counter() - started < 10, "well under a second on a machine that does nothing else"
