@@ -131,7 +131,8 @@ def request_options(*, inventory: bool = True) -> Callable[[F], F]:
                 help="The request that the cluster has now; REQUEST updates it.",
             ),
         ]
-        return _add(options, wrapper)  # type: ignore[return-value]  # click's decorators keep the signature
+        decorated: F = _add(options, wrapper)
+        return decorated
 
     return decorate
 
@@ -158,7 +159,8 @@ def site_options(function: F) -> F:
             help="Password of the accounting database, for slurmdbd.conf.",
         ),
     ]
-    return _add(options, wrapper)  # type: ignore[return-value]
+    decorated: F = _add(options, wrapper)
+    return decorated
 
 
 def conf_dir_option(function: F) -> F:
