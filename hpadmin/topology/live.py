@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from hpadmin.slurm.command import Runner
 from hpadmin.slurm.hostlist import expand
@@ -27,7 +27,9 @@ ReadFrom = Callable[[str], ReadFile]
 
 _NODE_START = re.compile(r"\n(?=NodeName=)")
 _WHOLE = ("NO", "USER", "MCS")
-"""What squeue's ``%h`` shows for jobs that share their nodes with no stranger."""
+"""What squeue's ``%h`` shows for jobs that share their nodes with no stranger, before 26.05."""
+EXCLUSIVE_FIELD = Release(26, 5)
+"""From here on ``%h`` is NO for every job, and ``Exclusive`` tells NO, NODE, USER, MCS or TOPO instead."""
 
 
 def from_running(
@@ -40,13 +42,18 @@ def from_running(
     """
 
     def ask(*argv: str) -> str:
-        return runner.run(argv, timeout=timeout).check().stdout
+        return runner.run(argv, timeout=timeout, env={"SLURM_TIME_FORMAT": "%s"}).check().stdout
 
     configuration = parse_configuration(ask("scontrol", "show", "config"))
     release = release or Release.parse(configuration.get("SLURM_VERSION", ""))
     nodes = _nodes(ask("scontrol", "-d", "-o", "show", "nodes"))
     partitions = _partitions(ask("scontrol", "-a", "-o", "show", "partitions"))
-    jobs = _jobs(ask("squeue", "-a", "-h", "-t", "R,CF,CG,S", "-o", "%i|%u|%P|%h|%N"))
+    states = "R,CF,CG,S"
+    exclusive: dict[str, str] = {}
+    if release >= EXCLUSIVE_FIELD:
+        listed = ask("squeue", "-a", "-h", "-t", states, "-O", "JobArrayID:64,Exclusive:16")
+        exclusive = dict(line.split() for line in listed.splitlines())
+    jobs = _jobs(ask("squeue", "-a", "-h", "-t", states, "-o", "%i|%u|%P|%h|%N"), exclusive)
     folder = configuration.get("SLURM_CONF", "").rpartition("/")[0]
     read = read_from(folder)
     if folder and read("slurm.conf") is not None:
@@ -117,10 +124,12 @@ def _partitions(text: str) -> tuple[PartitionView, ...]:
     return tuple(found)
 
 
-def _jobs(text: str) -> tuple[JobView, ...]:
+def _jobs(text: str, exclusive: Mapping[str, str]) -> tuple[JobView, ...]:
     found = []
     for line in text.splitlines():
         job, user, partition, sharing, nodes = line.split("|", 4)
+        if exclusive:
+            sharing = {"NO": "OK", "NODE": "NO"}.get(exclusive.get(job, ""), exclusive.get(job, "NO"))
         if nodes and nodes != "(null)":
             found.append(
                 JobView(

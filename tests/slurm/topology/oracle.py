@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path("/tmp/oracle")
-CONF = ROOT / "etc"
+CONF = Path(os.environ.get("ORACLE_CONF", ROOT / "etc"))
+"""Folder of slurm.conf; another slurmctld than our own can be asked through the environment."""
 
 SLURM_CONF = """\
 ClusterName=oracle
