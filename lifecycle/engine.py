@@ -6,6 +6,7 @@ step is needed is seen on the machine itself, which is why a run that was killed
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +20,11 @@ from lifecycle.situation import Situation
 from lifecycle.step import Step, Transient
 
 log = logging.getLogger("lifecycle")
+
+_PASSING = frozenset(
+    (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EHOSTDOWN, errno.EREMOTEIO, errno.EFAULT)
+)
+"""What a shared file system says while its server is away (EFAULT is libnfs's word for a broken connection)."""
 
 STATE_FILE = f"{STATE}/state.json"
 
@@ -133,7 +139,7 @@ def _stage(machine: Machine, situation: Situation, stage: Stage, clock: Clock) -
             message = _words(error)
             pause = next(delays)
             late = clock.now() + pause - start > stage.retry.deadline
-            if not isinstance(error, Transient) or late:
+            if not _may_pass(error) or late:
                 log.error("%s: %s", stage.name, message)
                 return Outcome(
                     stage.name, "failed", round(clock.now() - start, 3), attempts, tuple(changes), message
@@ -155,6 +161,10 @@ def _step(machine: Machine, step: Step, changes: list[str]) -> None:
     changes.append(lacking)
     if still := step.lacking(machine):
         raise OperationFailed(f"was done and did not hold: {still}")
+
+
+def _may_pass(error: HpadminError | OSError) -> bool:
+    return isinstance(error, Transient) or (isinstance(error, OSError) and error.errno in _PASSING)
 
 
 def _words(error: HpadminError | OSError) -> str:

@@ -5,6 +5,7 @@ A home directory is the user's to arrange; a link in it could lead root anywhere
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
@@ -12,11 +13,13 @@ from collections.abc import Callable
 
 from hpadmin.errors import OperationFailed
 
+_SYSTEM_ERROR, _DEFECT = 2, 70
+
 
 def as_user(uid: int, gid: int, what: Callable[[], None]) -> None:
     """Call `what` in a child process that has become the user, without supplementary groups, umask 077.
 
-    Raises OperationFailed with the child's reason. `what` may raise OSError or OperationFailed.
+    What the child raises is raised here: OSError with number and file, OperationFailed with its message.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -27,7 +30,10 @@ def as_user(uid: int, gid: int, what: Callable[[], None]) -> None:
     with os.fdopen(reader, "rb") as pipe:
         said = pipe.read().decode(errors="replace")
     _, status = os.waitpid(child, 0)
-    if code := os.waitstatus_to_exitcode(status):
+    code = os.waitstatus_to_exitcode(status)
+    if code == _SYSTEM_ERROR and (fields := json.loads(said)):
+        raise OSError(fields[0], fields[1], fields[2])
+    if code:
         raise OperationFailed(said or f"a process of user id {uid} ended with {code}")
 
 
@@ -43,10 +49,12 @@ def _child(uid: int, gid: int, what: Callable[[], None], writer: int) -> int:
         os.write(writer, str(error).encode())
         return 1
     except OSError as error:
-        os.write(writer, f"{error.filename or 'as this user'}: {error.strerror}".encode())
-        return 1
+        os.write(
+            writer, json.dumps([error.errno, error.strerror, error.filename and str(error.filename)]).encode()
+        )
+        return _SYSTEM_ERROR
     except BaseException:
         # Nothing may return into the copy of the caller that this process is.
         traceback.print_exc(file=sys.stderr)
-        return 70
+        return _DEFECT
     return 0

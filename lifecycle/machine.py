@@ -10,6 +10,7 @@ import errno
 import grp
 import os
 import pwd
+import socket
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class Machine:
     launcher: Runner = field(default_factory=Launcher)
     """For commands that leave daemons behind."""
     owner: Callable[[str], Owner | None] = system_owner
+    host: str = field(default_factory=socket.gethostname)
+    """This machine's name where several write into one folder."""
 
     def path(self, absolute: str) -> Path:
         """Return where the file `absolute` of the machine lies."""
@@ -67,8 +70,9 @@ class Machine:
         """
         target = self.path(absolute)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # One name, not a random one: what a killed run left is overwritten by the next instead of piling up.
-        partial = target.with_name(f".{target.name}.hpadmin-new")
+        # Not a random name: what a killed run left is overwritten by the next instead of piling up. The host's name
+        # keeps apart nodes that write into the same shared home.
+        partial = target.with_name(f".{target.name}.{self.host}.hpadmin-new")
         partial.unlink(missing_ok=True)
         try:
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -135,7 +134,7 @@ class Home:
         home = machine.path(self.user.home)
         parent = home.parent
         parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        prefix = f".hpadmin-home.{self.user.name}.{socket.gethostname()}."
+        prefix = f".hpadmin-home.{self.user.name}.{machine.host}."
         for left in parent.glob(f"{prefix}*"):
             shutil.rmtree(left)
         # Filled while only root can look into it, then renamed: a rename onto a home that another node made in
@@ -168,8 +167,6 @@ class Keys:
     user: User
 
     def lacking(self, machine: Machine) -> str | None:
-        missing: list[str] = []
-
         def look() -> None:
             private = machine.path(f"{self.user.home}/.ssh/id_ed25519")
             if not private.exists() or self._authorized(machine).lacking(machine):
@@ -178,8 +175,8 @@ class Keys:
         try:
             as_user(self.user.uid, self.user.uid, look)
         except OperationFailed:
-            missing.append(f"make SSH keys of {self.user.name}")
-        return missing[0] if missing else None
+            return f"make SSH keys of {self.user.name}"
+        return None
 
     def make(self, machine: Machine) -> None:
         as_user(self.user.uid, self.user.uid, partial(self._make, machine))

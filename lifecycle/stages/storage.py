@@ -7,7 +7,6 @@ tried again with jitter: when hundreds of nodes start together, file servers and
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -102,7 +101,7 @@ class Mounted:
 
     def _write_test(self, machine: Machine) -> None:
         """Write and remove a file: a mount that hangs or refuses to write is found now, not by the first job."""
-        test = f"{self.mount.path}/.hpadmin-write-test.{socket.gethostname()}"
+        test = f"{self.mount.path}/.hpadmin-write-test.{machine.host}"
         try:
             done = machine.runner.run(
                 ["dd", "if=/dev/zero", f"of={test}", "bs=4096", "count=1", "conv=fsync", "status=none"],

@@ -76,7 +76,7 @@ def machine(root: Path, answer: Answer | None = None) -> tuple[Machine, Recorder
     """Return a machine whose files are below `root`, and what records its commands."""
     recorder = Recorder(answer) if answer else Recorder()
     (root / "proc").mkdir(exist_ok=True)
-    return Machine(root, recorder, recorder, me), recorder
+    return Machine(root, recorder, recorder, me, "host"), recorder
 
 
 HARDWARE = Hardware("ml.c5.large", 2, 1, 2, 4096, "x86_64")

@@ -112,10 +112,10 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 
 def test_what_a_killed_run_left_does_not_stand_in_the_way(tmp_path: Path) -> None:
     host, _ = machine(tmp_path)
-    (tmp_path / ".conf.hpadmin-new").write_text("half")
+    (tmp_path / ".conf.host.hpadmin-new").write_text("half")
     File("/conf", "whole").make(host)
     assert (tmp_path / "conf").read_text() == "whole"
-    assert not (tmp_path / ".conf.hpadmin-new").exists()
+    assert not (tmp_path / ".conf.host.hpadmin-new").exists()
 
 
 def test_a_file_that_is_mounted_over_is_rewritten_in_place(
@@ -132,7 +132,7 @@ def test_a_file_that_is_mounted_over_is_rewritten_in_place(
     File("/hosts", "short\n").make(host)
     assert (tmp_path / "hosts").read_text() == "short\n"
     assert (tmp_path / "hosts").stat().st_ino == inode
-    assert not (tmp_path / ".hosts.hpadmin-new").exists()
+    assert not (tmp_path / ".hosts.host.hpadmin-new").exists()
 
 
 @pytest.mark.parametrize(

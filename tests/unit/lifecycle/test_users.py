@@ -127,5 +127,12 @@ def test_a_child_does_its_work_with_a_tight_umask(tmp_path: Path) -> None:
 
 
 def test_what_fails_in_a_child_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OperationFailed, match=r"none/made: No such file or directory"):
+    with pytest.raises(FileNotFoundError) as error:
         as_user(os.getuid(), os.getgid(), lambda: (tmp_path / "none/made").touch())
+    assert error.value.filename == str(tmp_path / "none/made")
+
+    def refuse() -> None:
+        raise OperationFailed("not like this")
+
+    with pytest.raises(OperationFailed, match="not like this"):
+        as_user(os.getuid(), os.getgid(), refuse)
