@@ -62,7 +62,9 @@ class Docker:
     def instances(self) -> tuple[ProviderInstance, ...]:
         try:
             containers: list[Container] = self._client.containers.list(
-                all=True, filters={"label": f"{machine.LABEL}={self._lab.name}"}, ignore_removed=True
+                all=True,
+                filters={"label": [f"{machine.LABEL}={self._lab.name}", machine.INSTANCE]},
+                ignore_removed=True,
             )
             with ThreadPoolExecutor(_PARALLEL) as pool:
                 return tuple(pool.map(self._instance, containers))
