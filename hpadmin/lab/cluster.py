@@ -104,13 +104,16 @@ class Lab:
     ) -> None:
         """Make the lab what the request says: create what is missing, remove what is no longer wanted, wait.
 
-        `legacy` is a `provisioning_parameters.json`, `lifecycle` the bundle's ``lifecycle.yaml``, `bundle` what
+        `legacy` is a `provisioning_parameters.json` (the one beside the request when not given), `lifecycle` the bundle's ``lifecycle.yaml``, `bundle` what
         else is in it by name, such as ``shared_users.txt`` and ``ssh_keys/ann.pub``. A second call converges.
 
         Raises InvalidInput for a bad request; OperationFailed when a node does not become ready within `timeout`
         seconds, with what its log says.
         """
-        wanted = request.read(source)
+        legacy = legacy or request.sibling_legacy(source)
+        wanted = request.read(source, legacy_source=legacy)
+        for note in wanted.notes:
+            say(f"note: {note}")
         with engine_errors():
             files = {**(bundle or {}), "request.json": source.text, "lifecycle.yaml": lifecycle}
             if legacy:
