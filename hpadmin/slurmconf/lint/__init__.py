@@ -29,10 +29,11 @@ from hpadmin.slurmconf.lint import (
     resume,
     syntax,
     topology,
+    topology_yaml,
     values,
 )
 from hpadmin.slurmconf.lint.finding import Finding, Host, Rule, Severity, Subject
-from hpadmin.slurmconf.view import Reader, view
+from hpadmin.slurmconf.view import view
 
 __all__ = ["RELEASE", "Finding", "Host", "Severity", "lint_files", "lint_path"]
 
@@ -49,6 +50,7 @@ RULES: tuple[Rule, ...] = (
     *accounting.RULES,
     *gres.RULES,
     *topology.RULES,
+    *topology_yaml.RULES,
     *resume.RULES,
     *permissions.RULES,
 )
@@ -150,7 +152,7 @@ def _readable(path: Path) -> bool:
 
 def _judge(
     there: Callable[[str], bool],
-    read: Reader,
+    read: Callable[[str], bytes | None],
     *,
     release: str,
     modes: Mapping[str, int],
@@ -158,7 +160,14 @@ def _judge(
     others: frozenset[str],
 ) -> list[Finding]:
     files = {kind: view(kind.value, read, kind) for kind in FileKind if there(kind.value)}
-    subject = Subject(release=facts.release_of(release), modes=modes, host=host, others=others, files=files)
+    subject = Subject(
+        release=facts.release_of(release),
+        files=files,
+        modes=modes,
+        host=host,
+        others=others,
+        topology_yaml_content=read("topology.yaml") if "topology.yaml" in others else None,
+    )
     return _sorted(subject)
 
 

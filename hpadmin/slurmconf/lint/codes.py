@@ -82,6 +82,8 @@ CODES: dict[str, str] = {
     "topology-file-missing": "TopologyPlugin needs topology.conf, which is not there",
     "topology-ignored": "a topology file or TopologyPlugin that Slurm does not look at",
     "topology-empty": "topology.conf has no blocks or switches",
+    "topology-yaml": "topology.yaml cannot be read, or holds topologies that Slurm refuses",
+    "unknown-topology": "a partition's Topology is not there",
     "block-sizes": "BlockSizes are not the first size times powers of two",
     "block-too-small": "a block has fewer nodes than the block size",
     "block-without-nodes": "a block names no nodes",

@@ -84,6 +84,7 @@ class Subject:
     """Each file that is there, with its Includes."""
     others: frozenset[str] = frozenset()
     """Names of all files in the folder."""
+    topology_yaml_content: bytes | None = None
     whole: bool = True
     """A whole configuration folder: what is not there is missing. False for a file that is looked at alone."""
     fragment: bool = False

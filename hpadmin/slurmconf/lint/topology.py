@@ -24,13 +24,12 @@ def files(subject: Subject) -> Iterator[Finding]:
     setting = view.setting("TopologyPlugin")
     plugin = subject.topology_plugin
     if subject.topology_yaml:
-        for origin, there in (
-            (setting.origin if setting else None, "TopologyPlugin"),
-            (Origin("topology.conf", 0, 0) if subject.topology is not None else None, "topology.conf"),
-        ):
-            if origin is not None:
-                message = f"topology.yaml stands above {there}, which is ignored: remove one of them"
-                yield warning(origin, "topology-ignored", message)
+        if subject.topology is not None:
+            message = "topology.yaml stands above topology.conf, which nobody reads: remove one of them"
+            yield warning(Origin("topology.conf", 0, 0), "topology-ignored", message)
+        if setting is not None:
+            message = "topology.yaml stands above TopologyPlugin, which has no effect"
+            yield info(setting.origin, "topology-ignored", message)
         return
     if "topology.yaml" in subject.others:
         message = f"Slurm {subject.release} does not read topology.yaml (25.05 does): write topology.conf"

@@ -11,10 +11,12 @@ import pytest
 
 from hpadmin.errors import OperationFailed
 from hpadmin.slurm import sandbox
-from hpadmin.slurmconf.lint import facts
+from hpadmin.slurmconf import lint
+from hpadmin.slurmconf.lint import facts, lint_files
 from tests.slurm.lint.record import CAPABILITIES, RECORDED, ask
 from tests.support.box import Box, box
 from tests.unit.slurmconf_lint.cases import BASE, CASES, GOOD, Case
+from tests.unit.slurmconf_lint.test_lint import YAML, with_yaml
 
 pytestmark = pytest.mark.slurm
 
@@ -67,6 +69,25 @@ def test_the_key_tables_are_those_of_the_parser(release: str, request: pytest.Fi
         lines = [f"{opener}=n{index} {key.name}=1" for index, key in enumerate(keys)]
         expected = {key.name for key in keys if release not in key.releases}
         assert set(unrecognised(runner, lines)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "partition", "accepted"),
+    [
+        (YAML, "flat", True),
+        (YAML, "flad", False),
+        (YAML.replace("[4]", "[4, 6]"), "flat", False),
+        (YAML.replace("block: b2", "block: b1"), "flat", False),
+    ],
+)
+def test_topology_yaml_is_taken_or_refused_as_the_lint_says(
+    text: str, partition: str, accepted: bool
+) -> None:
+    files = with_yaml(text, f"PartitionName=p Nodes=cpu1 Topology={partition}")
+    errors = [found for found in lint_files(files, release="26.05") if found.severity is lint.Severity.ERROR]
+    with box("26.05", capabilities=CAPABILITIES) as runner:
+        verdict = sandbox.check(runner, {**files, "slurm.key": os.urandom(1024)})
+    assert (verdict.accepted, not errors) == (accepted, accepted), verdict.messages
 
 
 def test_slurmdbd_refuses_a_file_that_others_can_read(roomy: Box) -> None:

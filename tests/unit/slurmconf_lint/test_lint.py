@@ -116,11 +116,43 @@ def test_short_blocks_are_allowed_from_25_05_on() -> None:
     assert len(old) == len(new) == 2
 
 
+YAML = """\
+- topology: racks
+  cluster_default: true
+  block: {block_sizes: [4], blocks: [{block: b1, nodes: "gpu[1-4]"}, {block: b2, nodes: "cpu[1-4]"}]}
+- topology: flat
+  flat: true
+"""
+
+
+def with_yaml(text: str, *lines: str) -> dict[str, bytes]:
+    slurm = BASE["slurm.conf"] + "".join(f"{line}\n" for line in lines)
+    return {**FILES, "slurm.conf": slurm.encode(), "topology.yaml": text.encode()}
+
+
 def test_topology_yaml_stands_above_topology_conf_from_25_05_on() -> None:
-    text = BASE["slurm.conf"] + "TopologyPlugin=topology/block\n"
-    files = {**FILES, "slurm.conf": text.encode(), "topology.yaml": b"[]\n"}
+    files = with_yaml(YAML, "TopologyPlugin=topology/block")
     assert codes(lint_files(files)) == {"topology-file-missing", "topology-ignored"}
-    assert codes(lint_files(files, release="25.05")) == {"topology-ignored"}
+    [finding] = lint_files(files, release="25.05")
+    assert (finding.code, finding.severity) == ("topology-ignored", Severity.INFO)
+    both = lint_files({**with_yaml(YAML), "topology.conf": b"BlockName=b1 Nodes=gpu1\n"}, release="25.05")
+    assert [(f.file, f.code) for f in both] == [("topology.conf", "topology-ignored")]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines", "code"),
+    [
+        (YAML, ["PartitionName=p Nodes=cpu1 Topology=flat"], ""),
+        (YAML, ["PartitionName=p Nodes=cpu1 Topology=flad"], "unknown-topology"),
+        (YAML.replace("[4]", "[4, 6]"), [], "topology-yaml"),
+        (YAML.replace("[4]", "[4, "), [], "topology-yaml"),
+        (YAML.replace("block: b2", "block: b1"), [], "topology-yaml"),
+        ("[]\n", [], "topology-yaml"),
+    ],
+)
+def test_mistakes_in_topology_yaml(text: str, lines: list[str], code: str) -> None:
+    errors = [f for f in lint_files(with_yaml(text, *lines), release="26.05") if f.severity is Severity.ERROR]
+    assert codes(errors) == ({code} if code else set())
 
 
 def test_what_only_a_host_can_tell() -> None:
