@@ -6,9 +6,12 @@ then refuse each other (CLUSTER ID MISMATCH).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from hpadmin.configure.options import RenderOptions
+from hpadmin.errors import OperationFailed
 from lifecycle.daemon import Running, Stopped
 from lifecycle.engine import Stage
 from lifecycle.machine import Machine
@@ -38,6 +41,25 @@ def wanted(situation: Situation) -> bool:
 def local(situation: Situation) -> bool:
     """Tell whether the database is on the controller."""
     return situation.cluster.accounting_database is None
+
+
+def credentials(situation: Situation, options: RenderOptions) -> RenderOptions:
+    """Return the options with user and password of an external database, from the secret that the request names.
+
+    The secret is what RDS keeps in Secrets Manager: JSON with `username` and `password`. Raises OperationFailed,
+    telling nothing of the secret, when it cannot be had or is none.
+    """
+    database = situation.cluster.accounting_database
+    if database is None:
+        return options
+    try:
+        secret = json.loads(situation.secrets.get(database.secret_arn))
+        return replace(options, storage_user=secret["username"], storage_password=secret["password"])
+    except (ValueError, KeyError, TypeError):
+        # Without the cause: an error of the parser may quote what it could not parse.
+        raise OperationFailed(
+            f"the secret {database.secret_arn} is no JSON object with username and password"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ from hpadmin.configure import desired
 from lifecycle.configuration import Applied
 from lifecycle.daemon import Running, Stopped
 from lifecycle.engine import Stage
+from lifecycle.retry import Retry
 from lifecycle.settings import render_options, site_file
 from lifecycle.situation import Situation
+from lifecycle.stages.accounting import credentials
 from lifecycle.step import Access, Directory, File, Step
 
 SITE_FILE = "/etc/hpadmin/site.yaml"
@@ -21,7 +23,7 @@ def configuration(situation: Situation) -> Iterator[Step]:
     yield Directory(options.log_directory, 0o755, options.slurm_user)
     yield Directory(situation.conf_dir)
     yield File(SITE_FILE, site_file(situation.settings, situation.cluster))
-    wanted = desired.render(situation.cluster, options)
+    wanted = desired.render(situation.cluster, credentials(situation, options))
     yield Applied(
         situation.cluster,
         options,
@@ -47,6 +49,10 @@ def daemon(situation: Situation) -> Iterator[Step]:
 
 
 CONFIGURATION = Stage(
-    "configuration", "Slurm's files from request and inventory", configuration, lambda s: s.is_controller
+    "configuration",
+    "Slurm's files from request and inventory",
+    configuration,
+    lambda s: s.is_controller,
+    retry=Retry(deadline=300),
 )
 STAGE = Stage("controller", "slurmctld", daemon, lambda s: s.is_controller)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import stat
 import subprocess
+import traceback
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from hpadmin.configure.options import RenderOptions
 from hpadmin.errors import InvalidInput, OperationFailed
-from hpadmin.model import Filesystem, NodeType
+from hpadmin.model import AccountingDatabase, Filesystem, NodeType
 from hpadmin.slurm.command import Completed
 from lifecycle import secrets
 from lifecycle import settings as wishes
 from lifecycle.daemon import Running, Stopped
-from lifecycle.initscripts import SACKD, SLURMD, Daemon, script
+from lifecycle.initscripts import RESTD, SACKD, SLURMD, Daemon, script
 from lifecycle.machine import Machine
+from lifecycle.packages import Packages
 from lifecycle.secrets import DirectorySecrets
 from lifecycle.services import SystemV, processes
 from lifecycle.settings import Settings, from_data, render_options
-from lifecycle.stages import ALL, accounts, authentication, identity, storage, worker
+from lifecycle.situation import Situation
+from lifecycle.stages import ALL, accounting, accounts, authentication, extras, identity, storage, worker
 from lifecycle.step import Block, File, Transient
 from tests.unit.lifecycle.support import Hands, machine, situation
 
@@ -388,3 +393,93 @@ def test_a_container_gets_no_control_groups(tmp_path: Path) -> None:
 def test_an_unknown_option_of_slurm_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"lifecycle.yaml"):
         render_options(Settings(slurm={"relase": "24.11"}), situation(tmp_path).cluster)
+
+
+# --- accounting -----------------------------------------------------------------------------------------------
+
+EXTERNAL = AccountingDatabase("db.example.com", 3306, "acct", "arn:aws:secretsmanager:us-west-2:1:secret:db")
+
+
+@dataclass(frozen=True)
+class OneSecret:
+    """A source that has one secret under every name."""
+
+    content: bytes
+
+    def get(self, name: str) -> bytes:
+        return self.content
+
+
+def external(tmp_path: Path, secret: bytes) -> Situation:
+    here = situation(tmp_path, NodeType.CONTROLLER, secrets=OneSecret(secret))
+    return replace(here, cluster=replace(here.cluster, accounting=True, accounting_database=EXTERNAL))
+
+
+def test_an_external_database_is_reached_with_the_secrets_user_and_password(tmp_path: Path) -> None:
+    here = external(tmp_path, b'{"username": "admin", "password": "s3cr3t"}')
+    options = accounting.credentials(here, RenderOptions())
+    assert (options.storage_user, options.storage_password) == ("admin", "s3cr3t")
+    assert "s3cr3t" not in repr(options)
+    assert not accounting.local(here)
+
+
+@pytest.mark.parametrize(
+    "secret", [b"s3cr3t", b'"s3cr3t"', b'{"password": "s3cr3t"', b'{"password": "s3cr3t"}']
+)
+def test_a_secret_that_is_none_is_refused_without_showing_it(tmp_path: Path, secret: bytes) -> None:
+    with pytest.raises(OperationFailed, match="is no JSON object with username and password") as error:
+        accounting.credentials(external(tmp_path, secret), RenderOptions())
+    shown = "".join(traceback.format_exception(error.value))
+    assert "s3cr3t" not in shown
+
+
+def test_without_an_external_database_there_is_no_password(tmp_path: Path) -> None:
+    here = situation(tmp_path, NodeType.CONTROLLER, settings=Settings(accounting=True))
+    assert accounting.credentials(here, RenderOptions()).storage_password is None
+
+
+# --- packages and logs ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 9 (apt)", Transient),
+        ("E: Failed to fetch http://deb.debian.org/x  Temporary failure resolving", Transient),
+        ("E: Unable to locate package enroot", OperationFailed),
+    ],
+)
+def test_apt_is_tried_again_for_what_passes_and_not_for_what_does_not(
+    tmp_path: Path, said: str, kind: type[OperationFailed]
+) -> None:
+    def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        return Completed(argv, 100, said, "") if argv[0] == "env" else Completed(argv, 0, "", "")
+
+    host, _ = machine(tmp_path, answer)
+    step = Packages(("enroot",))
+    assert step.lacking(host) == "install enroot"
+    with pytest.raises(OperationFailed) as error:
+        step.make(host)
+    assert type(error.value) is kind
+    assert said in str(error.value)
+
+
+def test_installed_packages_are_left_alone(tmp_path: Path) -> None:
+    host, _ = machine(tmp_path, lambda argv, stdin: Completed(argv, 0, "installed", ""))
+    assert Packages(("enroot",)).lacking(host) is None
+
+
+def test_a_log_that_another_file_rotates_is_not_named_twice() -> None:
+    text = extras.rotation("/var/log/slurm/slurmctld.log {\n}\n")
+    assert "slurmctld.log" not in text
+    assert "/var/log/slurm/slurmd.log {" in text
+    assert "/var/log/provision/provisioning.log {" in text
+
+
+@pytest.mark.parametrize("daemon", [RESTD])
+def test_a_daemon_of_the_foreground_is_put_into_the_background(tmp_path: Path, daemon: Daemon) -> None:
+    text = script(daemon)
+    assert "--background --output /var/log/slurm/slurmrestd.log" in text
+    path = tmp_path / "script"
+    path.write_text(text)
+    subprocess.run(["sh", "-n", str(path)], check=True)
