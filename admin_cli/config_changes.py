@@ -261,7 +261,6 @@ def _carry_out(store: History, made: Plan, order: Order, *, yes: bool, output: s
 def _plan(store: History, inputs: RequestInputs, site: SiteInputs, strategy: str | None) -> Plan:
     from hpadmin.configure import desired, folder
     from hpadmin.configure import plan as planning
-    from hpadmin.configure.history import Result
     from hpadmin.model import Strategy
 
     cluster = inputs.cluster()
@@ -275,17 +274,17 @@ def _plan(store: History, inputs: RequestInputs, site: SiteInputs, strategy: str
             f"warning: revision {unfinished.number} was not completed (its run was killed, or is under way): "
             "the next apply completes or undoes it first"
         )
-    current = store.current()
     wanted = {name: text.encode("utf-8", "surrogateescape") for name, text in rendered.files.items()}
     last = store.base()
+    live = _live(store)
     return planning.make(
         Strategy(strategy) if strategy else cluster.strategy,
         last=last,
         disk=folder.read(store.conf_dir, {*wanted, *(last or ())}),
         wanted=wanted,
-        live=_live(store),
+        live=live,
         release=options.release,
-        untold=current is not None and current.result is Result.WRITTEN,
+        untold=planning.is_untold(store.current(), live),
     )
 
 

@@ -15,6 +15,7 @@ import shutil
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from hpadmin.configure import atomic, folder
@@ -80,6 +81,7 @@ def recover(
             before={**others, **before},
             after={**others, **after},
             allowed=unfinished.allowed_losses,
+            since=datetime.fromisoformat(unfinished.started).timestamp(),
             timeout=timeout,
         )
         return Transaction(history, unfinished, service, step).finish_or_undo()
@@ -113,7 +115,12 @@ def apply(history: History, plan: Plan, runner: Runner, order: Order) -> Revisio
             inventory=order.inventory,
         )
         service = SlurmService(
-            conf, before=plan.disk, after=plan.after, allowed=order.allowed, timeout=order.timeout
+            conf,
+            before=plan.disk,
+            after=plan.after,
+            allowed=order.allowed,
+            since=datetime.fromisoformat(revision.started).timestamp(),
+            timeout=order.timeout,
         )
         return Transaction(history, revision, service, order.step).run()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,13 +95,20 @@ def look(runner: Runner, *, timeout: float = 60) -> Live:
         if not info.state.ended
     )
     return Live(
-        release=reader.release(),
+        release=_release(settings.get("SLURM_VERSION", "")),
         settings=settings,
         nodes=nodes,
         partitions={partition.name: partition for partition in reader.partitions()},
         jobs=jobs,
         reservations=reader.reservations(),
     )
+
+
+def _release(version: str) -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None:
+        raise Unreadable(f"scontrol show config tells no release: {version!r}")
+    return int(found[1]), int(found[2])
 
 
 def _required_nodes(runner: Runner, timeout: float) -> dict[int, str]:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from hpadmin.configure import stakes
 from hpadmin.configure.compare import Finding, differences
 from hpadmin.configure.folder import fingerprint
+from hpadmin.configure.history import Result, Revision
 from hpadmin.configure.land import Conflict
 from hpadmin.configure.layout import layout
 from hpadmin.configure.live import Live
@@ -102,7 +104,8 @@ def make(
     """Plan the application of `wanted`.
 
     `last` is what was wanted when files were last applied, None before the first time. `untold` says that the
-    files on disk were published without Slurm being told. Raises InvalidInput when a value cannot be written.
+    files on disk were published and Slurm has not read them since (`is_untold`). Raises InvalidInput when a
+    value cannot be written.
     """
     outcome = combine(strategy, last=last, disk=disk, wanted=wanted, release=release)
     blocked = outcome.blocked
@@ -169,6 +172,14 @@ def going_back(
     return _plan(plan, plan.after, release=release, untold=False)
 
 
+def is_untold(current: Revision | None, live: Live | None) -> bool:
+    """Tell whether the files last written were never read by the slurmctld that runs."""
+    if current is None or current.result is not Result.WRITTEN:
+        return False
+    started = live.settings.get("BOOT_TIME", "") if live else ""
+    return not started.isdigit() or int(started) < datetime.fromisoformat(current.finished).timestamp()
+
+
 def _plan(plan: Plan, after: Mapping[str, bytes], *, release: str, untold: bool) -> Plan:
     found = differences(plan.disk, after, release=release)
     costs = _stakes(plan.live, plan.disk, after)
@@ -205,8 +216,8 @@ def _stakes(live: Live | None, disk: Mapping[str, bytes], after: Mapping[str, by
 def _change(difference: Difference, costs: Collection[Stake], *, live: bool) -> Change:
     hurt = [stake for stake in costs if _is_cause(difference, stake)]
     needs = requirement(difference)
-    if needs is Requirement.DRAIN and live and not hurt:
-        needs = Requirement.RECONFIGURE
+    if live and needs in (Requirement.DRAIN, Requirement.RECONFIGURE):
+        needs = Requirement.DRAIN if hurt else Requirement.RECONFIGURE
     return Change(
         file=difference.file,
         kind=f"{difference.subject.value} {difference.change}",

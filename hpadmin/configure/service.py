@@ -16,10 +16,13 @@ from hpadmin.configure.verify import answering, misfits, shortfall, topology_sho
 from hpadmin.errors import OperationFailed
 from hpadmin.slurm import hostlist
 from hpadmin.slurm.control import CommandControl, NewState
+from hpadmin.slurm.states import NodeFlag
 
 FENCE_REASON = "hpadmin: its configuration changes"
 """Reason of the nodes that a fence drains: our own word first, so that nobody takes it for theirs."""
 
+_UNFIT = re.compile(r"gres/\S+ count |Low (RealMemory|socket\*core\*thread count|CPUs|TmpDisk)")
+"""How Slurm's Reason begins when a node registers with less than configured (validate_node_specs in node_mgr.c)."""
 _DIFFERENT = re.compile(r"Node (\S+) appears to have a different slurm\.conf")
 _SHOWN_JOBS = 10
 
@@ -41,16 +44,21 @@ class SlurmService:
     after: Mapping[str, bytes]
     allowed: Collection[str] = ()
     """Jobs and reservations whose loss was allowed by name."""
+    since: float = 0
+    """When the change began, in seconds since the epoch: what Slurm drained since then, the change did."""
     timeout: float = 120
     """Seconds within which every node must follow."""
     clock: Clock = field(default_factory=Clock)
+    _before_closing: Live | None = field(default=None, init=False)
+    _seen: Live | None = field(default=None, init=False)
+    """The last look, as long as nothing was changed since."""
     _must_register: dict[str, float] = field(default_factory=dict, init=False)
     _log_end: int = field(default=0, init=False)
     _in_memory: Layout | None = field(default=None, init=False)
     _looked: bool = field(default=False, init=False)
 
     def fence(self) -> Fence:
-        live = self._look()
+        live = self._before_closing = look(self.runner)
         after = self._layout(self.after, live)
         changing = stakes.reshaped_nodes(live, self._running(live), after)
         return Fence(
@@ -63,30 +71,44 @@ class SlurmService:
         )
 
     def close(self, fence: Fence) -> None:
+        self._before_closing = None
         if fence.nodes:
             CommandControl(self.runner).set_state(fence.nodes, NewState.DRAIN, FENCE_REASON)
         for name, _ in fence.partitions:
             self._scontrol("update", f"PartitionName={name}", "State=INACTIVE")
 
     def reopen(self, fence: Fence) -> None:
-        if not fence.nodes and not fence.partitions:
-            return
-        live = look(self.runner)
-        ours = [
-            name
-            for name in fence.nodes
-            if name in live.nodes
-            and live.nodes[name].reason == FENCE_REASON
-            and live.nodes[name].state.draining
-        ]
-        if ours:
-            self._scontrol("update", f"NodeName={hostlist.fold(ours)}", "State=UNDRAIN")
+        live = self._seen or look(self.runner)
+        self._seen = None
+        drained = self._drained_by_us(fence, live)
+        if drained:
+            # For a node that never registered scontrol complains, and does it all the same: look, not listen.
+            command = ["scontrol", "update", f"NodeName={hostlist.fold(drained)}", "State=UNDRAIN"]
+            done = self.runner.run(command, timeout=30)
+            left = self._drained_by_us(fence, look(self.runner))
+            if left:
+                raise OperationFailed(f"{hostlist.fold(left)} stays drained: {done.stderr.strip()}")
         for name, state in fence.partitions:
             if name in live.partitions and live.partitions[name].state == "INACTIVE":
                 self._scontrol("update", f"PartitionName={name}", f"State={state}")
 
+    def _drained_by_us(self, fence: Fence, live: Live) -> list[str]:
+        """The nodes that the fence drained, or Slurm since, as they did not fit a configuration that is gone."""
+        return [
+            node.name
+            for node in live.nodes.values()
+            if node.state.draining
+            and NodeFlag.INVALID_REG not in node.state.flags
+            and (
+                (node.name in fence.nodes and node.reason == FENCE_REASON)
+                or (self.since <= node.reason_time and _UNFIT.match(node.reason))
+            )
+        ]
+
     def check_jobs(self) -> None:
-        live = self._look()
+        # Where nothing had to be closed, the look that said so still holds.
+        live = self._seen = self._before_closing or look(self.runner)
+        self._before_closing = None
         found = stakes.stakes(live, self._running(live), self._layout(self.after, live))
         self._refuse(stakes.not_allowed(found, self.allowed), "the change would end")
 
@@ -96,7 +118,8 @@ class SlurmService:
         self._refuse([stake for stake in found if stake.kind == "job"], "going back would end")
 
     def reconfigure(self) -> None:
-        live = look(self.runner)
+        live = self._seen or look(self.runner)
+        self._seen = None
         self._must_register = answering(live)
         self._log_end = self._log_size(live)
         # A slurmd's start is known to the second: one that starts anew within the same would go unseen.
@@ -111,12 +134,12 @@ class SlurmService:
             raise OperationFailed(f"slurmctld refused the configuration: {self._reason(live) or said}")
 
     def verify(self) -> Verified:
-        live = self._watch(self.after, strict=True)
+        live = self._watch(self.after)
         stale = self._stale(live)
         if stale:
             # A slurmd that registers before it has taken the files over is reported once; twice is no accident.
             self.reconfigure()
-            live = self._watch(self.after, strict=True)
+            live = self._watch(self.after)
             stale = self._stale(live)
         if stale:
             raise OperationFailed(
@@ -126,39 +149,41 @@ class SlurmService:
         return self._verified(live)
 
     def verify_back(self) -> Verified:
-        live = self._watch(self.before, strict=False)
-        seen = self._verified(live)
-        silent = [name for name in self._must_register if name in seen.waiting_nodes]
-        return Verified(
-            seen.waiting_nodes,
-            (*seen.remarks, *([f"{hostlist.fold(silent)} does not answer"] if silent else [])),
-        )
+        try:
+            self._watch(self.before)
+        except OperationFailed as failure:
+            return Verified(remarks=(f"Slurm has its old files, but {failure.message}",))
+        return Verified()
 
     def _verified(self, live: Live) -> Verified:
         intent = self._layout(self.after, live)
         new = frozenset(intent.nodes) - frozenset(self._must_register)
         return Verified(waiting(live, intent), misfits(live, new))
 
-    def _watch(self, files: Mapping[str, bytes], *, strict: bool) -> Live:
-        """Look until Slurm is what `files` say; not `strict`, nodes may stay behind."""
+    def _watch(self, files: Mapping[str, bytes]) -> Live:
+        """Look until Slurm is what `files` say, and every node that answered before follows.
+
+        Raises OperationFailed when something is wrong that waiting does not mend, or the time is over.
+        """
         deadline = self.clock.now() + self.timeout
         pause = 0.2
         while True:
+            words = ""
             try:
                 live = look(self.runner)
                 intent = self._layout(files, live)
                 hashed = "no_conf_hash" not in intent.settings.get("debugflags", "").lower()
-                missing = shortfall(live, intent, self._must_register if strict else {}, hashed=hashed)
+                missing = shortfall(live, intent, self._must_register, hashed=hashed)
                 topology = self._topology(files, intent)
-                if missing.faults:
-                    raise _Fault(missing.words)
-                words = "; ".join(part for part in (missing.words, *topology) if part)
-            except _Fault:
-                raise
             except OperationFailed as error:
                 words = error.message
-            if not words:
-                return live
+            else:
+                if missing.faults:
+                    raise OperationFailed(missing.words)
+                words = "; ".join((*missing.pending, *topology))
+                if not words:
+                    self._seen = live
+                    return live
             if self.clock.now() >= deadline:
                 raise OperationFailed(f"after {self.timeout:g} s: {words}")
             self.clock.sleep(pause)
@@ -183,9 +208,6 @@ class SlurmService:
             if live.runs_the_files:
                 self._in_memory = self._layout(self.before, live)
         return self._in_memory
-
-    def _look(self) -> Live:
-        return look(self.runner)
 
     def _layout(self, files: Mapping[str, bytes], live: Live) -> Layout:
         return layout(files.get, live.release)
@@ -220,7 +242,3 @@ class SlurmService:
 
     def _scontrol(self, *words: str) -> None:
         self.runner.run(["scontrol", *words], timeout=30).check()
-
-
-class _Fault(OperationFailed):
-    """Something that waiting does not mend."""

@@ -270,7 +270,8 @@ class Transaction:
     def _close(self, result: Result, *remarks: str, waiting_nodes: tuple[str, ...] = ()) -> Revision:
         """Open the fence, tidy up, close the record."""
         said = list(remarks)
-        if self.revision.fence.nodes or self.revision.fence.partitions:
+        told = self.revision.reconfigure and self.revision.phase is Phase.PUBLISHED
+        if told or self.revision.fence.nodes or self.revision.fence.partitions:
             self.step("open the fence")
             try:
                 self.service.reopen(self.revision.fence)

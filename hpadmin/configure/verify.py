@@ -157,10 +157,13 @@ def _registered(node: NodeInfo, started_before: float) -> bool:
 
 def _answers(node: NodeInfo) -> bool:
     state = node.state
+    if not node.slurmd_start_time or not state.responding:
+        return False
+    # One that registered with less than configured has no base state, but its slurmd is there.
+    if NodeFlag.INVALID_REG in state.flags:
+        return True
     return (
-        bool(node.slurmd_start_time)
-        and state.responding
-        and not state.powered_away
+        not state.powered_away
         and state.base not in (NodeBase.DOWN, NodeBase.UNKNOWN, NodeBase.FUTURE, NodeBase.INVALID)
         and NodeFlag.REBOOT_ISSUED not in state.flags
     )
