@@ -219,10 +219,9 @@ def summarise(seen: Observation, blocks: Mapping[str, str]) -> tuple[NodeSummary
 def _summary(
     node: NodeInfo, instance: ProviderInstance | None, jobs: tuple[int, ...], blocks: Mapping[str, str]
 ) -> NodeSummary:
-    reading = reasons.read(node.reason)
     owner = ""
     if node.reason:
-        owner = "hpadmin" if reading.owner is Owner.OURS else node.reason_user
+        owner = "hpadmin" if node.reason.startswith(reasons.PREFIX) else node.reason_user
     return NodeSummary(
         name=node.name,
         state=str(node.state),

@@ -43,7 +43,7 @@ class Owner(StrEnum):
     """Whose a Reason is."""
 
     NOBODY = "nobody"
-    """Empty, or only Slurm's own remark about a node that went away."""
+    """Empty, only Slurm's own remark about a node that went away, or what we left on a node that we brought back."""
     OURS = "ours"
     ORDER = "order"
     """One of the exact words: an administrator's, or HyperPod's own monitor's."""
@@ -81,6 +81,8 @@ def read(reason: str) -> Reading:
     if own in EXACT:
         return Reading(Owner.ORDER, Order(EXACT[own], now=False), suffix=suffix)
     found = _OURS.fullmatch(own)
+    if found is not None and found["verb"] == RETURNED:
+        return Reading(Owner.NOBODY, suffix=suffix)
     if found is not None:
         order = None
         if found["verb"] in (Repair.REBOOT, Repair.REPLACE):

@@ -54,7 +54,8 @@ class Access:
                 address,
                 port=int(port or 22),
                 username=self.user,
-                key_filename=self.key or None,
+                # Given a file, paramiko tries every kind of key and tells of the last one's failure only.
+                pkey=paramiko.PKey.from_path(self.key) if self.key else None,
                 allow_agent=False,
                 look_for_keys=not self.key,
                 timeout=self.timeout,
@@ -67,7 +68,7 @@ class Access:
                 f"{node}: its host key is not the one in {self.known_hosts}",
                 hint="if it was installed anew, replace its line there",
             ) from error
-        except (paramiko.SSHException, OSError) as error:
+        except (paramiko.SSHException, OSError, ValueError) as error:
             client.close()
             raise OperationFailed(f"{node}: {str(error) or type(error).__name__}") from error
         return client

@@ -131,6 +131,19 @@ def test_a_dead_node_is_noticed_its_jobs_end_and_it_is_rebooted(site: Site) -> N
     assert other in site.world.jobs_
 
 
+def test_a_node_that_slurm_alone_gives_up_even_after_an_earlier_return(site: Site) -> None:
+    site.world.blind = True
+    site.world.admin("n3", NewState.FAIL, "Action:Reboot")
+    site.run(300)
+    assert site.closed() == [("n3", Repair.REBOOT, Phase.REPAIRED)]
+    site.world.die("n3")
+    site.run(270)
+    assert len(site.world.calls) == 1
+    site.run(600)
+    assert site.world.nodes_["n3"].info().state.schedulable
+    assert [call.action for call in site.world.calls] == [Repair.REBOOT, Repair.REBOOT]
+
+
 def test_a_fault_found_by_the_node_waits_for_its_job(site: Site) -> None:
     job = site.world.submit("n0")
     assert job is not None
