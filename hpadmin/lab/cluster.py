@@ -104,8 +104,9 @@ class Lab:
     ) -> None:
         """Make the lab what the request says: create what is missing, remove what is no longer wanted, wait.
 
-        `legacy` is a `provisioning_parameters.json` (the one beside the request when not given), `lifecycle` the bundle's ``lifecycle.yaml``, `bundle` what
-        else is in it by name, such as ``shared_users.txt`` and ``ssh_keys/ann.pub``. A second call converges.
+        `legacy` is a `provisioning_parameters.json` (when not given, the one beside the request), `lifecycle` the
+        bundle's ``lifecycle.yaml``, `bundle` what else is in it by name, such as ``shared_users.txt`` and
+        ``ssh_keys/ann.pub``. A second call converges.
 
         Raises InvalidInput for a bad request; OperationFailed when a node does not become ready within `timeout`
         seconds, with what its log says.
