@@ -54,10 +54,11 @@ def _entries(subject: Subject) -> Iterator[str | Finding]:
             place = "" if problem.path.startswith("topology.yaml") else f"{problem.path}: "
             yield error(origin, "topology-yaml", f"{place}{' '.join(problem.message.split())}")
         return
-    for named in topologies:
-        yield named.name
-        for problem in check(named.topology, release, nodes).warnings:
-            yield warning(TOP, "topology-yaml", f"{named.name}: {problem.path} {problem.message}")
+    yield from (named.name for named in topologies)
+    # Other topologies are for partitions that choose them and need not hold every node.
+    for problem in check(topologies.default.topology, release, nodes).warnings:
+        message = f"{topologies.default.name}: {problem.path} {problem.message}"
+        yield warning(TOP, "topology-yaml", " ".join(message.split()))
 
 
 RULES: tuple[Rule, ...] = (topology_yaml,)
