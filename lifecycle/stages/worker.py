@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hpadmin.errors import OperationFailed
 from hpadmin.model import NodeType
@@ -11,7 +11,7 @@ from lifecycle.daemon import InitScript, Running, Stopped, last_words
 from lifecycle.engine import Stage
 from lifecycle.initscripts import SACKD, SLURMD, Daemon
 from lifecycle.machine import Machine
-from lifecycle.retry import Retry
+from lifecycle.retry import Clock, Retry
 from lifecycle.settings import render_options
 from lifecycle.situation import Situation
 from lifecycle.step import Absent, Directory, File, Step, Transient
@@ -59,6 +59,7 @@ class Registered:
 
     name: str
     log: str
+    clock: Clock = field(default_factory=Clock)
 
     def lacking(self, machine: Machine) -> str | None:
         answer = machine.runner.run(["scontrol", "--oneliner", "show", "node", self.name], timeout=20)
@@ -68,7 +69,8 @@ class Registered:
         return None if started != "None" and responding else "register with the controller"
 
     def make(self, machine: Machine) -> None:
-        raise Transient(f"node {self.name} has not registered yet{last_words(machine, self.log)}")
+        if not self.clock.wait_until(lambda: self.lacking(machine) is None, 30, every=0.3):
+            raise Transient(f"node {self.name} has not registered yet{last_words(machine, self.log)}")
 
 
 def login(situation: Situation) -> Iterator[Step]:
