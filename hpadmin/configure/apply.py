@@ -10,6 +10,8 @@ part that must survive a kill at any point.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import shutil
 import socket
@@ -21,7 +23,7 @@ from pathlib import Path
 from hpadmin.configure import atomic, folder
 from hpadmin.configure import plan as planning
 from hpadmin.configure.desired import file_mode
-from hpadmin.configure.history import FileRecord, History, Revision, now, whoever_runs_this
+from hpadmin.configure.history import FileRecord, History, Result, Revision, now, whoever_runs_this
 from hpadmin.configure.live import Live, WithConf
 from hpadmin.configure.plan import Plan
 from hpadmin.configure.service import SlurmService
@@ -62,29 +64,43 @@ def recover(
 
     Raises OperationFailed when somebody else is at work, or the files from before cannot be put back.
     """
-    if history.unfinished() is None:
+    if not _left_behind(history):
         return None
     with history.lock("recovery"):
-        unfinished = history.unfinished()
-        if unfinished is None:
-            return None
-        after = history.files(unfinished)
-        before = {**after, **history.before(unfinished)}
-        for record in unfinished.files:
-            if record.before is None:
-                before.pop(record.name, None)
-        disk = folder.read(history.conf_dir)
-        governed = {record.name for record in unfinished.files} | set(after)
-        others = {name: content for name, content in disk.items() if name not in governed}
-        service = SlurmService(
-            WithConf(runner, history.conf_dir),
-            before={**others, **before},
-            after={**others, **after},
-            allowed=unfinished.allowed_losses,
-            since=datetime.fromisoformat(unfinished.started).timestamp(),
-            timeout=timeout,
-        )
-        return Transaction(history, unfinished, service, step).finish_or_undo()
+        for revision in _left_behind(history):
+            service = _service_of(history, revision, runner, timeout)
+            if revision.result is Result.UNFINISHED:
+                return Transaction(history, revision, service, step).finish_or_undo()
+            with contextlib.suppress(
+                OperationFailed
+            ):  # Slurm still does not answer: the next run tries again
+                service.reopen(revision.fence)
+                history.update(dataclasses.replace(revision, fence_left=False))
+    return None
+
+
+def _left_behind(history: History) -> list[Revision]:
+    """The records that a run left something to do of."""
+    return [entry for entry in history.revisions() if entry.fence_left or entry.result is Result.UNFINISHED]
+
+
+def _service_of(history: History, revision: Revision, runner: Runner, timeout: float) -> SlurmService:
+    after = history.files(revision)
+    before = {**after, **history.before(revision)}
+    for record in revision.files:
+        if record.before is None:
+            before.pop(record.name, None)
+    disk = folder.read(history.conf_dir)
+    governed = {record.name for record in revision.files} | set(after)
+    others = {name: content for name, content in disk.items() if name not in governed}
+    return SlurmService(
+        WithConf(runner, history.conf_dir),
+        before={**others, **before},
+        after={**others, **after},
+        allowed=revision.allowed_losses,
+        since=datetime.fromisoformat(revision.started).timestamp(),
+        timeout=timeout,
+    )
 
 
 def apply(history: History, plan: Plan, runner: Runner, order: Order) -> Revision | None:

@@ -94,6 +94,9 @@ class Fence:
     partitions: tuple[tuple[str, str], ...] = ()
     """Name and the state to give back."""
 
+    def __bool__(self) -> bool:
+        return bool(self.nodes or self.partitions)
+
 
 @dataclass(frozen=True, slots=True)
 class Revision:
@@ -126,6 +129,8 @@ class Revision:
     conflicts: tuple[str, ...] = ()
     """True conflicts, and how each was resolved."""
     fence: Fence = field(default_factory=Fence)
+    fence_left: bool = False
+    """Slurm did not answer when the fence was to be opened: the next run opens it."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON data, `format` included."""

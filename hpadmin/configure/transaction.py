@@ -165,7 +165,7 @@ class Transaction:
         if not self.revision.reconfigure:
             return
         fence = self.service.fence()
-        if fence.nodes or fence.partitions:
+        if fence:
             self.step("record the fence")
             self._note(fence=fence)
             self.step("close the fence")
@@ -270,13 +270,15 @@ class Transaction:
     def _close(self, result: Result, *remarks: str, waiting_nodes: tuple[str, ...] = ()) -> Revision:
         """Open the fence, tidy up, close the record."""
         said = list(remarks)
+        left = False
         told = self.revision.reconfigure and self.revision.phase is Phase.PUBLISHED
-        if told or self.revision.fence.nodes or self.revision.fence.partitions:
+        if told or self.revision.fence:
             self.step("open the fence")
             try:
                 self.service.reopen(self.revision.fence)
             except OperationFailed as error:
-                said.append(f"what was closed to new jobs could not be opened again: {error.message}")
+                left = True
+                said.append(f"what was closed to new jobs is opened by the next run: {error.message}")
         self.step("tidy up")
         for record in self.revision.files:
             atomic.tidy(self._path(record))
@@ -286,6 +288,7 @@ class Transaction:
             result=result,
             finished=now(),
             waiting_nodes=waiting_nodes,
+            fence_left=left,
             detail="; ".join(said),
         )
 

@@ -154,9 +154,10 @@ def test_where_going_back_would_end_jobs_the_new_files_stay(history: History) ->
 def test_a_slurm_that_is_gone_gets_its_files_back(history: History) -> None:
     gone = OperationFailed("slurmctld does not answer")
     slurm = FakeSlurm(fails=dict.fromkeys(("reconfigure", "check_jobs_back", "reopen"), gone))
-    with pytest.raises(OperationFailed, match="could not be opened again"):
+    with pytest.raises(OperationFailed, match="is opened by the next run"):
         apply(history, slurm)
     assert on_disk(history.conf_dir) == BEFORE
+    assert history.revisions()[-1].fence_left
 
 
 def steps_of_a_run(history: History) -> list[str]:
