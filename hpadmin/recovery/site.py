@@ -21,8 +21,8 @@ from hpadmin.recovery.journal import Journal
 from hpadmin.recovery.policy import Settings
 from hpadmin.recovery.probe import Prober
 from hpadmin.slurm.command import Local, Runner
-from hpadmin.slurm.commands import CommandReader
 from hpadmin.slurm.control import CommandControl, SlurmControl
+from hpadmin.slurm.pyslurm_reader import best_reader
 from hpadmin.slurm.reader import SlurmReader
 
 DEFAULT_SETTINGS = Path("/etc/hpadmin/agent.toml")
@@ -71,7 +71,8 @@ class Site:
         table = {"kind": "docker", "lab": lab} if lab is not None else settings.provider
         provider: Provider = NoProvider() if not table and not need_provider else from_settings(table)
         runner = _slurm_runner(provider)
-        return Site(settings, state_dir, provider, runner, CommandReader(runner), CommandControl(runner))
+        reader = best_reader(runner, local=isinstance(runner, Local))
+        return Site(settings, state_dir, provider, runner, reader, CommandControl(runner))
 
     def journal(self) -> Journal:
         """Open the agent's journal. Raises OperationFailed where this user may not."""

@@ -1,0 +1,50 @@
+"""agent.toml: the example is valid, mistakes are told all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpadmin.errors import InvalidInput
+from hpadmin.nodes import healthconf
+from hpadmin.nodes.faults import FaultAction
+from hpadmin.recovery.policy import Policy, Settings
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "agent"
+
+
+def test_the_examples_are_valid() -> None:
+    settings = Settings.load(EXAMPLES / "agent.toml")
+    assert settings.provider["kind"] == "sagemaker"
+    assert settings.policy == Policy(protected=("gpu-001",))
+    expected = healthconf.load(EXAMPLES / "health.toml", inventory=Path("/nonexistent"))
+    assert (expected.accelerators, expected.efa) == (8, 32)
+    assert expected.actions["xid-94"] is FaultAction.REBOOT
+    assert [check.form for check in expected.externals] == ["exit", "dcgmi"]
+
+
+def test_no_file_means_defaults(tmp_path: Path) -> None:
+    assert Settings.load(tmp_path / "agent.toml") == Settings()
+
+
+def test_mistakes_are_told_all_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text('[policy]\nmax_in_flight=1.5\nautomatic="yes"\nsettle=-1\nprotected="n1"\ncolour="red"\n')
+    with pytest.raises(InvalidInput) as caught:
+        Settings.load(path)
+    assert sorted(problem.path for problem in caught.value.problems) == [
+        "policy.automatic",
+        "policy.colour",
+        "policy.max_in_flight",
+        "policy.protected",
+        "policy.settle",
+    ]
+
+
+@pytest.mark.parametrize("text", ["x", "colour = 1", "interval = 0", "interval = true"])
+def test_bad_files(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(text)
+    with pytest.raises(InvalidInput, match=r"agent\.toml"):
+        Settings.load(path)
