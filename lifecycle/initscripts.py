@@ -30,7 +30,7 @@ class Daemon:
     @property
     def options_variable(self) -> str:
         """Variable of /etc/default/<name> with the daemon's arguments."""
-        return f"{self.name.upper()}_OPTIONS"
+        return f"{self.name.upper().replace('-', '_')}_OPTIONS"
 
 
 SLURMD = Daemon(
@@ -55,11 +55,40 @@ RESTD = Daemon(
     environment="SLURM_JWT=daemon",
 )
 
+AGENT = Daemon(
+    "hpadmin-agent",
+    "/usr/local/bin/hpadmin",
+    "hpadmin's recovery agent",
+    requires="munge slurmctld",
+    background="/var/log/hpadmin-agent.log",
+)
+
+
+def unit(daemon: Daemon) -> str:
+    """Return the systemd unit of a daemon that stays in the foreground and has none of its own."""
+    return f"""[Unit]
+Description={daemon.description}
+After=network-online.target {" ".join(f"{name}.service" for name in daemon.requires.split())}
+Wants=network-online.target
+
+[Service]
+EnvironmentFile=-/etc/default/{daemon.name}
+ExecStart={daemon.executable} ${daemon.options_variable}
+Restart=on-failure
+RestartSec=5
+
+[Install]
+WantedBy=multi-user.target
+"""
+
 
 def script(daemon: Daemon) -> str:
     """Return the text of the daemon's script: start, stop, restart, reload and status."""
     environment = f"{daemon.environment} " if daemon.environment else ""
-    background = f" --background --output {daemon.background}" if daemon.background else ""
+    # What stays in the foreground may be a script: its interpreter is no name to find it by, so its number is kept.
+    pid_file = f"--pidfile /run/{daemon.name}.pid"
+    found_by = pid_file if daemon.background else f"--exec {daemon.executable}"
+    background = f" --background --make-pidfile --output {daemon.background}" if daemon.background else ""
     return f"""#!/bin/sh
 ### BEGIN INIT INFO
 # Provides:          {daemon.name}
@@ -79,19 +108,19 @@ case "$1" in
         {daemon.prepare or ":"}
         # shellcheck disable=SC2086
         {environment}start-stop-daemon --start --oknodo --chuid {daemon.user}{background} \\
-            --exec {daemon.executable} -- ${daemon.options_variable}
+            {found_by} --startas {daemon.executable} -- ${daemon.options_variable}
         ;;
     stop)
-        start-stop-daemon --stop --oknodo --retry TERM/20/KILL/5 --exec {daemon.executable}
+        start-stop-daemon --stop --oknodo --retry TERM/20/KILL/5 {found_by}
         ;;
     restart | force-reload)
         "$0" stop && "$0" start
         ;;
     reload)
-        start-stop-daemon --stop --signal HUP --exec {daemon.executable}
+        start-stop-daemon --stop --signal HUP {found_by}
         ;;
     status)
-        start-stop-daemon --status --exec {daemon.executable}
+        start-stop-daemon --status {found_by}
         ;;
     *)
         echo "Usage: $0 start|stop|restart|reload|force-reload|status" >&2

@@ -117,18 +117,28 @@ class SystemV:
 def processes(machine: Machine, program: str) -> list[int]:
     """Return the ids of processes whose program is `program`, without zombies and what runs in containers here.
 
+    Words after the program's name must stand on its command line in that order: ``hpadmin agent run``.
+
     A process of a container has more than one id: that of its own namespace and ours (proc_pid_status(5), NSpid).
     """
+    name, *arguments = program.split()
     found = []
     for entry in machine.path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             lines = (entry / "status").read_text(errors="replace").splitlines()
+            command = (entry / "cmdline").read_text(errors="replace").split("\0") if arguments else []
         except OSError:
             continue  # ended while we looked
         status = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
         alive = status.get("State", ["X"])[0] not in "ZX"
-        if status.get("Name") == [program[:15]] and alive and len(status.get("NSpid", [""])) == 1:
+        ours = alive and len(status.get("NSpid", [""])) == 1
+        if ours and status.get("Name") == [name[:15]] and _in_order(arguments, command):
             found.append(int(entry.name))
     return sorted(found)
+
+
+def _in_order(words: list[str], line: list[str]) -> bool:
+    rest = iter(line)
+    return all(word in rest for word in words)

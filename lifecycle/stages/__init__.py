@@ -32,6 +32,7 @@ ALL: tuple[Stage, ...] = (
     controller.STAGE,
     accounting.ASSOCIATIONS,
     rest.SERVICE,
+    extras.AGENT_STAGE,
     worker.LOGIN,
     worker.COMPUTE,
 )

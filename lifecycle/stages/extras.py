@@ -8,8 +8,9 @@ from pathlib import Path
 
 from hpadmin import resources
 from hpadmin.model import NodeType
-from lifecycle.daemon import Running
+from lifecycle.daemon import InitScript, Running
 from lifecycle.engine import Stage
+from lifecycle.initscripts import AGENT, unit
 from lifecycle.machine import Machine
 from lifecycle.packages import Packages
 from lifecycle.retry import Retry
@@ -22,6 +23,8 @@ PROVISIONING_LOG = "/var/log/provision/provisioning.log"
 SLURM_LOGS = ("slurmctld", "slurmd", "slurmdbd")
 CONTAINER_PACKAGES = ("enroot", "nvslurm-plugin-pyxis")
 EXPORTER = "prometheus-node-exporter"
+
+AGENT_SETTINGS = "/etc/hpadmin/agent.toml"
 
 _NETWORK = Retry(deadline=900, base=2, cap=30)
 
@@ -93,6 +96,22 @@ def observability(situation: Situation) -> Iterator[Step]:
     yield Running(EXPORTER, EXPORTER)
 
 
+def agent(situation: Situation) -> Iterator[Step]:
+    """Yield the recovery agent, as the bundle's agent.toml sets it up."""
+    yield File(AGENT_SETTINGS, (situation.bundle / "agent.toml").read_bytes(), 0o600)
+    defaults = f"/etc/default/{AGENT.name}"
+    yield File(defaults, f'{AGENT.options_variable}="agent run"\n')
+    yield File(f"/etc/systemd/system/{AGENT.name}.service", unit(AGENT))
+    yield InitScript(AGENT)
+    yield Running(AGENT.name, "hpadmin agent run", reads=(AGENT_SETTINGS, defaults), log=AGENT.background)
+
+
+AGENT_STAGE = Stage(
+    "agent",
+    "recovery agent",
+    agent,
+    applies=lambda s: s.is_controller and (s.bundle / "agent.toml").exists(),
+)
 PROGRAMS = Stage(
     "programs",
     "health check, prolog and epilog",

@@ -17,7 +17,7 @@ from hpadmin.slurm.command import Completed
 from lifecycle import secrets
 from lifecycle import settings as wishes
 from lifecycle.daemon import Running, Stopped
-from lifecycle.initscripts import RESTD, SACKD, SLURMD, Daemon, script
+from lifecycle.initscripts import AGENT, RESTD, SACKD, SLURMD, Daemon, script
 from lifecycle.machine import Machine
 from lifecycle.packages import Packages
 from lifecycle.secrets import DirectorySecrets
@@ -271,6 +271,18 @@ def test_processes_are_ours_and_alive(tmp_path: Path) -> None:
     assert processes(host, "slurmd") == [10]
 
 
+def test_a_program_with_arguments_is_told_from_its_other_commands(tmp_path: Path) -> None:
+    host, _ = machine(tmp_path)
+    for pid, line in (
+        (10, "python3\0/bin/hpadmin\0agent\0run\0"),
+        (11, "python3\0/bin/hpadmin\0node\0list\0"),
+    ):
+        process(tmp_path, pid, "hpadmin")
+        (tmp_path / f"proc/{pid}/cmdline").write_text(line)
+    assert processes(host, "hpadmin agent run") == [10]
+    assert processes(host, "hpadmin") == [10, 11]
+
+
 def sysv(root: Path) -> tuple[Machine, list[str]]:
     """A machine with a System V service ``slurmd`` that starts and stops a process, and what was done to it."""
     done: list[str] = []
@@ -476,10 +488,10 @@ def test_a_log_that_another_file_rotates_is_not_named_twice() -> None:
     assert "/var/log/provision/provisioning.log {" in text
 
 
-@pytest.mark.parametrize("daemon", [RESTD])
+@pytest.mark.parametrize("daemon", [RESTD, AGENT])
 def test_a_daemon_of_the_foreground_is_put_into_the_background(tmp_path: Path, daemon: Daemon) -> None:
     text = script(daemon)
-    assert "--background --output /var/log/slurm/slurmrestd.log" in text
+    assert f"--background --make-pidfile --output {daemon.background}" in text
     path = tmp_path / "script"
     path.write_text(text)
     subprocess.run(["sh", "-n", str(path)], check=True)
