@@ -75,7 +75,8 @@ def remove(document: Document, places: Collection[int]) -> None:
 def _cut_final_newline(document: Document) -> None:
     last = document.statements[-1]
     ending = rewrite.line_ending(last.raw)
-    if ending and last.raw != ending and "\\" not in last.raw:
+    # An Include must be followed by a blank or newline (hpadmin.slurmconf.view.UNENDED_INCLUDE).
+    if ending and last.raw != ending and "\\" not in last.raw and last.include is None:
         document.statements[-1] = Statement(last.raw[: -len(ending)])
 
 
@@ -122,6 +123,8 @@ def insert_all(document: Document, lines: Mapping[int, Sequence[str]]) -> None:
             result.extend(Statement(line + newline) for line in added)
             if unended:
                 result[-1] = Statement(added[-1])
+                if result[-1].include is not None:
+                    result[-1] = Statement(added[-1] + newline)
         else:
             result.extend(Statement(line + newline) for line in added)
     statements[:] = result
@@ -351,7 +354,11 @@ def _permute(document: Document, places: Sequence[int], order: Callable[[Stateme
 def add_include(document: Document, name: str) -> int:
     """Add an Include behind the last one, else behind the last setting. Raises InvalidInput for such a name."""
     line = f"Include {name}"
-    if lexer.include(Statement(line + "\n").logical.text) != (name, len(line)):
+    if (
+        not name
+        or lexer.include(Statement(line).logical.text) != (name, len(line))
+        or len(lexer.statements(line)) > 1
+    ):
         raise InvalidInput(f"Include cannot name such a file: {name!r}")
     places = [place for place, statement in enumerate(document.statements) if statement.include is not None]
     return insert(document, places[-1] if places else place_for(document, "Include"), line)

@@ -118,9 +118,7 @@ class Logical(NamedTuple):
 
 def logical(raw: str) -> Logical:
     """Return what is left of a raw statement without comments, continuations and escapes."""
-    if "\\" not in raw:
-        if "\n" in raw[:-1]:
-            raise AssertionError("a statement without backslash is one physical line")
+    if "\\" not in raw and "\n" not in raw[:-1]:
         end = _visible_end(raw) if "#" in raw or "\0" in raw else len(raw)
         return Logical(raw[:end], None)
     characters: list[str] = []

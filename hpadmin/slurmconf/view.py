@@ -33,6 +33,8 @@ Reader = Callable[[str], "bytes | str | Document | None"]
 
 MAX_INCLUDE_DEPTH = 32
 """Files within files that are followed; Slurm itself goes on until it crashes."""
+UNENDED_INCLUDE = "Include without blank or newline behind it: Slurm reads on into what earlier lines left"
+"""Seen with 24.11.5: ``Include x`` at the end of a file without final newline, or ``Include x#comment``."""
 MAX_INCLUDES = 4096
 """Includes that are followed in all."""
 
@@ -252,7 +254,7 @@ class _Builder:
                 return
             origin = Origin(name, line, index)
             if statement.include is not None:
-                self._include(statement.include, origin, (*ancestors, name))
+                self._include(statement, origin, (*ancestors, name))
             else:
                 seen.statements.append((origin, statement))
             return
@@ -271,8 +273,14 @@ class _Builder:
         else:
             seen.records.setdefault(lowered, []).append(record)
 
-    def _include(self, written: str, origin: Origin, ancestors: tuple[str, ...]) -> None:
+    def _include(self, statement: Statement, origin: Origin, ancestors: tuple[str, ...]) -> None:
         seen = self.seen
+        written = statement.include or ""
+        if seen.kind is not FileKind.PLUGSTACK:
+            if statement.leftover:
+                seen.syntax_troubles.append(Trouble(origin, f'Parse error: "{statement.leftover}"'))
+            elif not statement.logical.text[-1:].isspace():
+                seen.syntax_troubles.append(Trouble(origin, UNENDED_INCLUDE))
         trouble = ""
         name = written
         if self.seen.kind is FileKind.PLUGSTACK:
