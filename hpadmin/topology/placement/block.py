@@ -22,14 +22,27 @@ class BlockLayout:
     base: int
     levels: tuple[int, ...]
     """Configured levels k (aggregates of 2^k base blocks), ascending, 0 among them."""
+    all_nodes: int
+    """Every node in some block."""
+    windows: tuple[tuple[int, int, int], ...]
+    """For counting: the bytes of a node mask that a block spans, and its nodes within them."""
 
-    @property
-    def all_nodes(self) -> int:
-        """Every node in some block."""
-        mask = 0
-        for block in self.masks:
-            mask |= block
-        return mask
+    @classmethod
+    def of(cls, masks: Sequence[int], base: int, levels: tuple[int, ...]) -> BlockLayout:
+        """Lay out blocks given as masks, in file order."""
+        windows = []
+        everything = 0
+        for mask in masks:
+            everything |= mask
+            start = ((mask & -mask).bit_length() - 1) // 8 if mask else 0
+            windows.append((start, (mask.bit_length() + 7) // 8, mask >> 8 * start))
+        return cls(tuple(masks), base, levels, everything, tuple(windows))
+
+    def count(self, nodes: int) -> list[int]:
+        """How many of `nodes` are in each block."""
+        packed = nodes.to_bytes((max(nodes, self.all_nodes).bit_length() + 7) // 8, "little")
+        read = int.from_bytes
+        return [(read(packed[start:end], "little") & mask).bit_count() for start, end, mask in self.windows]
 
     def level_for(self, nodes: int) -> int | None:
         """The smallest configured level that can hold `nodes`; None means the whole system."""
@@ -69,6 +82,8 @@ class _Evaluation:
         self.touched = 0
         self.enclosure: int | None = None
         self.per_enclosure = 0
+        self.counts: list[int] | None = None
+        """Free nodes of each base block for the next unit; None when they must be counted anew."""
 
     def run(self) -> Answer:
         try:
@@ -136,6 +151,10 @@ class _Evaluation:
             if self.demand.spread_segments and number + 1 < count:
                 for block in used:
                     self.candidates = outside(self.candidates, layout.masks[block])
+            if self.counts is not None:
+                left = self.candidates & ~self.allocated
+                for block in used:
+                    self.counts[block] = (layout.masks[block] & left).bit_count()
         return self.allocated
 
     def _check_required(self, segments: int) -> None:
@@ -172,18 +191,16 @@ class _Evaluation:
             if self.allocated:
                 raise _Failed(Code.SEGMENT_NO_FIT, Action.HINT, "no free node is left for a segment")
             raise _Failed(Code.EMPTY, Action.BREAK, "no node is free")
-        masks = self.layout.masks
-        free = [mask & available for mask in masks]
-        on_base = [mask.bit_count() for mask in free]
+        if self.counts is None:
+            self.counts = self.layout.count(available)
+        on_base = self.counts
         groups = self.pool.groups(available)
         rem = self.unit - self.required.bit_count()
         self.touched |= self.required
-        chosen_block = self._choose_block(on_base, free, groups, rem)
+        chosen_block = self._choose_block(on_base, available, groups, rem)
         start = chosen_block * self.span
-        inside = range(start, min(start + self.span, len(masks)))
-        block_mask = 0
-        for index in inside:
-            block_mask |= free[index]
+        inside = range(start, min(start + self.span, len(on_base)))
+        block_mask = self._union(inside) & available
         if outside(self.required, block_mask):
             raise _Failed(
                 Code.REQUIRED_APART,
@@ -191,25 +208,32 @@ class _Evaluation:
                 "the required nodes do not share a block of the needed size",
             )
         if self.per_enclosure and not self.allocated:
-            self._enclose(chosen_block, free)
+            self._enclose(chosen_block, available)
         if self.required and rem <= 0:
             return self.required, set()
-        return self._fill(inside, block_mask, free, groups, rem)
+        return self._fill(inside, block_mask, groups, rem)
 
-    def _enclose(self, chosen_block: int, free: Sequence[int]) -> None:
+    def _union(self, blocks: range) -> int:
+        mask = 0
+        for index in blocks:
+            mask |= self.layout.masks[index]
+        return mask
+
+    def _enclose(self, chosen_block: int, available: int) -> None:
+        """From now on only the aggregate that holds the first segment counts."""
         self.enclosure = chosen_block // self.per_enclosure
         span = self.per_enclosure * self.span
         start = self.enclosure * span
-        mask = 0
-        for block in free[start : start + span]:
-            mask |= block
-        self.candidates &= mask
+        self.candidates &= self._union(range(start, min(start + span, len(self.layout.masks)))) & available
+        self.counts = None
 
     def _choose_block(
-        self, on_base: Sequence[int], free: Sequence[int], groups: Sequence[tuple[int, int]], rem: int
+        self, on_base: Sequence[int], available: int, groups: Sequence[tuple[int, int]], rem: int
     ) -> int:
         """The aggregate to use: lightest nodes first, then the tightest; on ties the last one."""
         span = self.span
+        if span == 1 and len(groups) == 1 and not self.required and not self.per_enclosure:
+            return self._tightest(on_base, rem)
         best: int | None = None
         best_key = (0, 0)
         step = 1 << self.lower
@@ -230,16 +254,14 @@ class _Evaluation:
                 whole = [sum(counts[i : i + step]) for i in range(0, len(counts), step)][: span // step]
                 usable = sum(sorted(whole, reverse=True)[: self.lower_limit])
             if self.required:
-                if any(self.required & mask for mask in free[block * span : (block + 1) * span]):
+                if self.required & self._union(range(block * span, block * span + len(counts))):
                     return block
                 continue
             if usable < rem or not total:
                 continue
             weight = single_weight
             if weight is None:
-                mask = 0
-                for part in free[block * span : (block + 1) * span]:
-                    mask |= part
+                mask = self._union(range(block * span, block * span + len(counts))) & available
                 weight = next(value for value, group in groups if group & mask)
             if best is None or (weight, total) <= best_key:
                 best, best_key = block, (weight, total)
@@ -247,6 +269,14 @@ class _Evaluation:
             code = Code.SEGMENT_NO_FIT if self.segment and self.unit < self.nodes else Code.NO_FIT
             raise _Failed(code, Action.BREAK, self._nothing_fits(on_base))
         return best
+
+    def _tightest(self, on_base: Sequence[int], rem: int) -> int:
+        """The base block with the fewest free nodes that are enough: the usual case, and the quick one."""
+        fitting = [count for count in on_base if count >= rem]
+        if not fitting:
+            code = Code.SEGMENT_NO_FIT if self.segment and self.unit < self.nodes else Code.NO_FIT
+            raise _Failed(code, Action.BREAK, self._nothing_fits(on_base))
+        return len(on_base) - 1 - on_base[::-1].index(min(fitting))
 
     def _nothing_fits(self, on_base: Sequence[int]) -> str:
         what = f"a segment of {self.unit}" if self.unit < self.nodes else f"{self.unit} nodes"
@@ -262,7 +292,6 @@ class _Evaluation:
         self,
         inside: range,
         block_mask: int,
-        free: Sequence[int],
         groups: Sequence[tuple[int, int]],
         rem: int,
     ) -> tuple[int, set[int]]:
@@ -295,13 +324,13 @@ class _Evaluation:
             raise _Failed(Code.WEIGHT_NO_FIT, Action.DEFAULT, "the lightest nodes lie in too many blocks")
 
         for index in sorted(required_blocks):
-            more = first(free[index] & best & ~taken, rem)
+            more = first(self.layout.masks[index] & best & ~taken, rem)
             taken |= more
             self.touched |= more
             rem -= more.bit_count()
             if rem <= 0:
                 return taken, required_blocks
-        return self._fill_blocks(inside, free, best, taken, required_blocks, rem, limit)
+        return self._fill_blocks(inside, best, taken, required_blocks, rem, limit)
 
     def _mark(self, required_blocks: set[int], inside: range, nodes: int) -> int:
         """Note the base blocks that hold `nodes`; returns how many new lower level blocks that opens.
@@ -324,14 +353,18 @@ class _Evaluation:
     def _fill_blocks(
         self,
         inside: range,
-        free: Sequence[int],
         best: int,
         taken: int,
         used: set[int],
         rem: int,
         limit: int,
     ) -> tuple[int, set[int]]:
-        counts = {index: (free[index] & best).bit_count() for index in inside if index not in used}
+        masks = self.layout.masks
+        if len(inside) > 8:
+            all_counts = self.layout.count(best)
+            counts = {index: all_counts[index] for index in inside if index not in used}
+        else:
+            counts = {index: (masks[index] & best).bit_count() for index in inside if index not in used}
         lower: dict[int, int] = {}
         for index, count in counts.items():
             lower[index >> self.lower] = lower.get(index >> self.lower, 0) + count
@@ -341,7 +374,7 @@ class _Evaluation:
                 break
             used.add(choice)
             del counts[choice]
-            more = first(free[choice] & best & ~taken, rem)
+            more = first(masks[choice] & best & ~taken, rem)
             taken |= more
             self.touched |= more
             rem -= more.bit_count()

@@ -13,9 +13,7 @@ MaskOf = Callable[[Iterable[str]], int]
 
 def block_layout(topology: BlockTopology, mask_of: MaskOf) -> BlockLayout:
     """Blocks as masks, in file order."""
-    return BlockLayout(
-        tuple(mask_of(block.nodes) for block in topology.blocks), topology.base, topology.levels
-    )
+    return BlockLayout.of([mask_of(block.nodes) for block in topology.blocks], topology.base, topology.levels)
 
 
 def tree_layout(topology: TreeTopology, mask_of: MaskOf) -> TreeLayout:

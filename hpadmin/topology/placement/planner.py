@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from hpadmin.errors import InvalidInput, Problem
-from hpadmin.topology.graph import BlockTopology, Topology, TreeTopology
+from hpadmin.topology.graph import BlockTopology, NamedTopology, Topology, TreeTopology
 from hpadmin.topology.placement import block, flat, tree
 from hpadmin.topology.placement.bits import first, mask_of, members, outside
 from hpadmin.topology.placement.demand import Answer, Code, Demand, Pool
@@ -65,7 +65,9 @@ class Planner:
         now = self._decide(request, named.name, named.topology, self._free(request, usable, partition), True)
         if now.ok and now.met_switches:
             names = tuple(self.snapshot.nodes[node].name for node in members(now.nodes))
-            return Placement("starts", names, self.units(named.topology, now.nodes), topology=kind)
+            return Placement(
+                "starts", names, self.units(named.name, named.topology, now.nodes), topology=kind
+            )
         ever = self._decide(request, named.name, named.topology, usable, False)
         if ever.ok:
             return Placement("pending", slurm_says=self._pending_reason(now), why=now.why, topology=kind)
@@ -124,12 +126,18 @@ class Planner:
             )
         return None
 
-    def units(self, topology: Topology, nodes: int) -> tuple[str, ...]:
-        """Names of the base blocks or leaf switches that hold some of `nodes`."""
-        if isinstance(topology, BlockTopology):
-            return tuple(unit.name for unit in topology.blocks if self.mask(unit.nodes) & nodes)
-        if isinstance(topology, TreeTopology):
-            return tuple(unit.name for unit in topology.switches if self.mask(unit.nodes) & nodes)
+    def units(self, name: str, topology: Topology, nodes: int) -> tuple[str, ...]:
+        """Names of the base blocks or leaf switches of a topology that hold some of `nodes`."""
+        layout = self._layout(name, topology)
+        if isinstance(topology, BlockTopology) and isinstance(layout, block.BlockLayout):
+            counts = layout.count(nodes)
+            return tuple(unit.name for unit, count in zip(topology.blocks, counts, strict=True) if count)
+        if isinstance(topology, TreeTopology) and isinstance(layout, tree.TreeLayout):
+            return tuple(
+                switch.name
+                for switch, mask in zip(topology.switches, layout.masks, strict=True)
+                if switch.nodes and mask & nodes
+            )
         return ()
 
     def mask(self, names: Iterable[str]) -> int:
@@ -221,23 +229,22 @@ class Planner:
         for job in self.snapshot.jobs:
             if job.exclusive_topo or self._in_exclusive_partition(job):
                 theirs = self.snapshot.topologies.of_partition(job.partition or None)
-                blocked |= self._whole_units(theirs.topology, self.mask(job.nodes))
+                blocked |= self._whole_units(theirs, self.mask(job.nodes))
             elif mine and not old:
                 blocked |= self.mask(job.nodes)
             elif mine:
-                blocked |= self._whole_units(here.topology, self.mask(job.nodes))
-        return self._whole_units(here.topology, blocked) if mine else blocked
+                blocked |= self._whole_units(here, self.mask(job.nodes))
+        return self._whole_units(here, blocked) if mine else blocked
 
     def _in_exclusive_partition(self, job: JobView) -> bool:
         return any(one.exclusive_topo and one.name == job.partition for one in self.snapshot.partitions)
 
-    def _whole_units(self, topology: Topology, nodes: int) -> int:
-        if not isinstance(topology, BlockTopology):
-            return nodes
-        for unit in topology.blocks:
-            mask = self.mask(unit.nodes)
-            if mask & nodes:
-                nodes |= mask
+    def _whole_units(self, named: NamedTopology, nodes: int) -> int:
+        layout = self._layout(named.name, named.topology)
+        if isinstance(layout, block.BlockLayout):
+            for mask in layout.masks:
+                if mask & nodes:
+                    nodes |= mask
         return nodes
 
     # The decision ------------------------------------------------------------------------------------------

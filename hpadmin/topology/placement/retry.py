@@ -55,6 +55,8 @@ def _smallest_first(
     rest = pool.available
     if rest.bit_count() <= demand.nodes:
         return failed
+    if (demand.whole or not failed.touched) and len(set(resources)) == 1:
+        return failed
     left = {node: resources[node] for node in members(rest)}
     largest = max(left.values(), default=0)
     answer = failed

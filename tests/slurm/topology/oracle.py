@@ -204,12 +204,34 @@ def sbatch(files: dict[str, str], jobs: list[list[str]]) -> dict[str, Any]:
         return {"answers": answers, "log": controller.log()}
 
 
+def ask_only(files: dict[str, str], drained: list[str], jobs: list[list[str]], rounds: int) -> dict[str, Any]:
+    """Time ``sbatch --test-only``: seconds a question for the user, and in slurmctld itself (sdiag)."""
+    with Controller(files) as controller:
+        for start in range(0, len(drained), 500):
+            set_state({"op": "drain", "nodes": drained[start : start + 500]})
+        said = []
+        start_time = time.perf_counter()
+        for number in range(rounds * len(jobs)):
+            done = command("sbatch", "--test-only", "--wrap=true", *jobs[number % len(jobs)])
+            said.append(done.stderr.strip())
+        seconds = (time.perf_counter() - start_time) / (rounds * len(jobs))
+        inside = re.search(r"REQUEST_JOB_WILL_RUN .*?ave_time:(\d+)", command("sdiag").stdout)
+        return {
+            "seconds": seconds,
+            "inside": int(inside[1]) / 1e6 if inside else None,
+            "said": said[: len(jobs)],
+            "log": controller.log()[-2000:],
+        }
+
+
 def answer(wanted: dict[str, Any]) -> dict[str, Any]:
     """Do what one line of standard input asks for."""
     if "load" in wanted:
         return load(wanted["load"])
     if "sbatch" in wanted:
         return sbatch(wanted["files"], wanted["sbatch"])
+    if "ask" in wanted:
+        return ask_only(wanted["files"], wanted["drained"], wanted["ask"], wanted["rounds"])
     return play(wanted)
 
 
