@@ -187,6 +187,7 @@ class Actor:
         if self._unchanged(record.node, action.expected) is None:
             log.info("node changed meanwhile, left for the next look", extra={"node": record.node})
             return
+        self.journal.advance(self.clock(), record, Phase.RETURN, why="healthy")
         self.control.set_state([record.node], NewState.RESUME, action.reason)
         self.journal.advance(self.clock(), record, Phase.REPAIRED, why="back in service")
         log.warning("node is back in service", extra={"node": record.node, "why": record.why})

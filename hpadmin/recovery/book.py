@@ -42,6 +42,8 @@ class Phase(StrEnum):
     """The provider said yes; the node has to go and come back."""
     VERIFY = "verify"
     """It is back; its health report decides."""
+    RETURN = "return"
+    """Healthy, about to be resumed: written down first, as Slurm from 26.05 on forgets a Reason with the state."""
     REPAIRED = "repaired"
     FAILED = "failed"
     """Given up; the node stays out, and a person is told."""
@@ -59,7 +61,7 @@ class Phase(StrEnum):
     @property
     def in_flight(self) -> bool:
         """The provider is, or may be, at work on it."""
-        return self in (Phase.ASKING, Phase.AWAIT, Phase.VERIFY)
+        return self in (Phase.ASKING, Phase.AWAIT, Phase.VERIFY, Phase.RETURN)
 
 
 @dataclass(frozen=True, slots=True)

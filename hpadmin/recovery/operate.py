@@ -141,7 +141,9 @@ def progress(
     record = _record(name, action, since, book)
     if record is not None:
         return _by_record(record, jobs)
-    if reasons.is_returned(node.reason) and not node.state.kept_out and node.reason_time >= since:
+    # Slurm up to 25.11 keeps the Reason that we leave, 26.05 drops it.
+    returned = not node.reason or (reasons.is_returned(node.reason) and node.reason_time >= since)
+    if returned and not node.state.kept_out:
         return Progress(name, "back in service", done=True)
     reading = reasons.read(node.reason)
     if (
@@ -177,6 +179,7 @@ def _by_record(record: RepairRecord, jobs: Sequence[int]) -> Progress:
         Phase.ASKING: f"asking the provider to {record.action.value} {record.instance_before}",
         Phase.AWAIT: "at the provider; waiting for the node to come back",
         Phase.VERIFY: "back; waiting for its health check",
+        Phase.RETURN: "healthy; being brought back into service",
         Phase.REPAIRED: "back in service",
         Phase.FAILED: f"failed: {record.result}",
         Phase.CANCELLED: f"given up: {record.result}",

@@ -37,7 +37,7 @@ def step(record: RepairRecord, node: NodeInfo, seen: Observation, policy: Policy
             return _asking(record, node, seen, policy)
         case Phase.AWAIT:
             return _await(record, node, seen, policy)
-        case Phase.VERIFY:
+        case Phase.VERIFY | Phase.RETURN:
             return _verify(record, node, seen, policy)
         case _:
             return None
@@ -181,7 +181,7 @@ def _await(record: RepairRecord, node: NodeInfo, seen: Observation, policy: Poli
 def _verify(record: RepairRecord, node: NodeInfo, seen: Observation, policy: Policy) -> Step:
     reading = reasons.read(node.reason)
     if not node.state.kept_out:
-        if reasons.is_returned(node.reason):
+        if record.phase is Phase.RETURN or reasons.is_returned(node.reason):
             return Advance(record, Phase.REPAIRED, "back in service")
         return Advance(record, Phase.CANCELLED, "somebody brought the node back")
     if reading.owner is Owner.FOREIGN and not _slurms(node):

@@ -376,5 +376,5 @@ def test_the_story_of_a_node(site: Site) -> None:
     site.world.admin("n0", NewState.FAIL, "Action:Replace", user="bob")
     site.run(900)
     kinds = [event.kind for event in site.journal.events("n0")]
-    assert kinds == ["opened", "drain", "ready", "asking", "await", "verify", "repaired"]
+    assert kinds == ["opened", "drain", "ready", "asking", "await", "verify", "return", "repaired"]
     assert "by bob" in site.journal.events("n0")[0].text

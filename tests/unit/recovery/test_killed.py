@@ -11,6 +11,7 @@ import pytest
 
 from hpadmin.nodes.provider import Repair
 from hpadmin.recovery.agent import Agent
+from hpadmin.recovery.book import Phase
 from hpadmin.recovery.journal import Journal
 from hpadmin.recovery.policy import Policy
 from hpadmin.slurm.control import NewState
@@ -72,9 +73,10 @@ EXPECTED: dict[str, tuple[Callable[[World], None], list[tuple[str, Repair]]]] = 
 }
 
 
-def live(path: Path, scenario: str, killed_at: int | None) -> tuple[World, int, bool]:
+def live(path: Path, scenario: str, killed_at: int | None, *, forgets: bool) -> tuple[World, int, bool]:
     """Play a scenario to its end, the agent killed once on the way and started again."""
     world = World(4)
+    world.forgets = forgets
     EXPECTED[scenario][0](world)
     fuse = Fuse(killed_at)
     world.step_hook = fuse
@@ -95,18 +97,22 @@ def live(path: Path, scenario: str, killed_at: int | None) -> tuple[World, int, 
             agent = start()
     book = agent.journal.book(since=0)
     agent.journal.close()
+    assert not any(record.phase is Phase.CANCELLED for record in book.closed)
     assert not book.open
     assert not book.notices
     return world, fuse.count, killed
 
 
-@pytest.mark.parametrize("scenario", EXPECTED)
-def test_killed_at_every_step(tmp_path: Path, scenario: str) -> None:
+@pytest.mark.parametrize(
+    ("scenario", "forgets"),
+    [("orders", False), ("orders", True), ("dead", False), ("now", False), ("sick", False)],
+)
+def test_killed_at_every_step(tmp_path: Path, scenario: str, forgets: bool) -> None:
     _, expected = EXPECTED[scenario]
-    _, steps, _ = live(tmp_path / "whole.sqlite", scenario, None)
+    _, steps, _ = live(tmp_path / "whole.sqlite", scenario, None, forgets=forgets)
     assert steps >= 12
     for killed_at in itertools.count(1):
-        world, _, killed = live(tmp_path / f"{killed_at}.sqlite", scenario, killed_at)
+        world, _, killed = live(tmp_path / f"{killed_at}.sqlite", scenario, killed_at, forgets=forgets)
         if not killed:
             assert killed_at > steps / 2
             break

@@ -112,6 +112,8 @@ class World:
         self.moods: list[Answer] = []
         self.blind = False
         """The provider calls every machine running."""
+        self.forgets = False
+        """A node that is resumed loses its Reason, as in 26.05."""
         self.recovery = True
         self.slurmd_timeout = 300.0
         self.reboot_takes = 60.0
@@ -311,6 +313,8 @@ class World:
                 node.base = NodeBase.DOWN
                 self._kill_jobs(node.name, "down")
             case NewState.RESUME:
+                if self.forgets:
+                    node.reason = node.reason_user = ""
                 node.flags -= {NodeFlag.FAIL, NodeFlag.DRAIN}
                 node.base = NodeBase.IDLE
                 self._refresh()
