@@ -21,6 +21,7 @@ import yaml
 
 from hpadmin.configure.ownership import Owner, owner
 from hpadmin.slurmconf.difference import Difference, Subject, compare
+from hpadmin.slurmconf.document import Document, loads
 from hpadmin.slurmconf.facts import Facts, Interner, facts
 from hpadmin.slurmconf.grammar import FileKind
 from hpadmin.slurmconf.records import Origin
@@ -83,29 +84,57 @@ def finding(difference: Difference) -> Finding:
     )
 
 
-def differences(before: Files, after: Files, *, release: str = "24.11") -> tuple[Difference, ...]:
+def differences(
+    before: Files, after: Files, *, release: str = "24.11", loader: Loader | None = None
+) -> tuple[Difference, ...]:
     """Return everything that differs in meaning, file by file.
 
     `release` is the Slurm release that reads the files; it decides whether the order of NodeName lines counts.
+    `loader` keeps what it read for further comparisons.
     Nodes that differ in the same way are one difference with many names.
     """
-    interner = Interner()
+    loader = loader or Loader()
     found: list[Difference] = []
     seen: set[str] = set()
     for name in TOP_LEVEL:
         if name not in before and name not in after:
             continue
-        old, new = load(name, before, interner), load(name, after, interner)
+        old, new = loader.load(name, before), loader.load(name, after)
         seen.update(old.view.documents, new.view.documents)
-        found.extend(compare(old, new, release=release))
+        if old is not new:
+            found.extend(compare(old, new, release=release))
     for name in sorted({*before, *after} - seen):
         found.extend(_whole(name, before.get(name), after.get(name)))
     return tuple(found)
 
 
-def load(name: str, files: Files, interner: Interner) -> Facts:
-    """Read a top-level file and its Includes out of `files`."""
-    return facts(view(name, files.get), interner)
+class Loader:
+    """Reads top-level files with their Includes, equal files once."""
+
+    def __init__(self) -> None:
+        self._interner = Interner()
+        self._loaded: dict[str, list[Facts]] = {}
+        self._documents: dict[str, Document] = {}
+
+    def load(self, name: str, files: Files) -> Facts:
+        """Return the facts of a top-level file out of `files`; of equal files with equal Includes the same object."""
+        for loaded in self._loaded.get(name, ()):
+            wanted = {name, *loaded.view.documents, *(missing for missing, _ in loaded.view.missing)}
+            if all(self._document(files, part) is loaded.view.documents.get(part) for part in wanted):
+                return loaded
+        found = facts(view(name, lambda part: self._document(files, part)), self._interner)
+        self._loaded.setdefault(name, []).append(found)
+        return found
+
+    def _document(self, files: Files, name: str) -> Document | None:
+        content = files.get(name)
+        if content is None:
+            return None
+        text = content if isinstance(content, str) else content.decode("utf-8", "surrogateescape")
+        found = self._documents.get(text)
+        if found is None:
+            found = self._documents[text] = loads(text)
+        return found
 
 
 def _whole(name: str, before: bytes | str | None, after: bytes | str | None) -> Iterator[Difference]:

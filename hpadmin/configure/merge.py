@@ -25,7 +25,7 @@ equals Overwrite.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hpadmin.configure.compare import (
@@ -33,9 +33,9 @@ from hpadmin.configure.compare import (
     TOP_LEVEL,
     Files,
     Finding,
+    Loader,
     differences,
     finding,
-    load,
     same_content,
 )
 from hpadmin.configure.land import Conflict, Lander
@@ -43,7 +43,7 @@ from hpadmin.configure.ownership import hyperpod_owns, owner
 from hpadmin.model import Strategy
 from hpadmin.slurmconf.difference import Difference, compare
 from hpadmin.slurmconf.document import dumps
-from hpadmin.slurmconf.facts import Facts, Interner
+from hpadmin.slurmconf.facts import Facts
 from hpadmin.slurmconf.grammar import FileKind
 
 
@@ -81,17 +81,18 @@ def combine(
 
     Raises InvalidInput when a value of the request cannot be written into a file on disk.
     """
-    drifted = differences(wanted if last is None else last, disk, release=release)
+    loader = Loader()
+    drifted = differences(wanted if last is None else last, disk, release=release, loader=loader)
     if last is None:
         drifted = tuple(each for each in drifted if each.after is not None)
-    undone = _undone(drifted, disk, wanted, release)
+    undone = () if strategy is Strategy.MERGE else _undone(drifted, disk, wanted, release, loader)
     drift = tuple(map(finding, drifted))
     if strategy is Strategy.MANAGED and undone:
         return Outcome({}, (), drift, undone, (), ())
     if strategy is not Strategy.MERGE:
         files = {name: _bytes(content) or b"" for name, content in wanted.items()}
         return Outcome(files, _obsolete(last, disk, files), drift, (), (), undone)
-    files, conflicts, removed = _merge(last, disk, wanted, release)
+    files, conflicts, removed = _merge(last, disk, wanted, release, loader)
     return Outcome(files, removed, drift, (), conflicts, tuple(_lost(conflicts)))
 
 
@@ -103,15 +104,17 @@ def _lost(conflicts: Iterable[Conflict]) -> Iterator[Finding]:
 
 
 def _undone(
-    drifted: Iterable[Difference],
+    drifted: Sequence[Difference],
     disk: Files,
     result: Files,
     release: str,
-    ours: Iterable[Conflict] | None = None,
+    loader: Loader,
 ) -> tuple[Finding, ...]:
     """Return the manual changes that `result` does not have."""
+    if not drifted:
+        return ()
     changes: dict[tuple[str, str], list[Difference]] = {}
-    for change in differences(disk, result, release=release):
+    for change in differences(disk, result, release=release, loader=loader):
         changes.setdefault((change.file, change.record.lower()), []).append(change)
     found = []
     for manual in drifted:
@@ -133,9 +136,8 @@ def _obsolete(last: Files | None, disk: Files, files: Files) -> tuple[str, ...]:
 
 
 def _merge(
-    last: Files | None, disk: Files, wanted: Files, release: str
+    last: Files | None, disk: Files, wanted: Files, release: str, loader: Loader
 ) -> tuple[dict[str, bytes], tuple[Conflict, ...], tuple[str, ...]]:
-    interner = Interner()
     files: dict[str, bytes] = {}
     conflicts: list[Conflict] = []
     removed: list[str] = []
@@ -143,9 +145,9 @@ def _merge(
     for name in TOP_LEVEL:
         if name not in wanted and (last is None or name not in last):
             continue
-        base = load(name, last, interner) if last is not None and name in last else None
-        on_disk = load(name, disk, interner)
-        new = load(name, wanted, interner)
+        base = loader.load(name, last) if last is not None and name in last else None
+        on_disk = loader.load(name, disk)
+        new = loader.load(name, wanted)
         for state in (base, on_disk, new):
             handled.update(state.view.documents if state else ())
         result = _merge_file(name, base, on_disk, new, release, nothing_before=last is None)
@@ -202,7 +204,7 @@ def _merge_absent(name: str, base: Facts | None, new: Facts) -> _Result:
 
 
 def _nothing(name: str) -> Facts:
-    return load(name, {}, Interner())
+    return Loader().load(name, {})
 
 
 def _texts(state: Facts) -> dict[str, str]:

@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hpadmin.slurm import hostlist
 from hpadmin.slurmconf import lexer, plugstack
@@ -68,8 +69,7 @@ class RecordFact:
         return self.record.origin
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFact:
+class NodeFact(NamedTuple):
     """A node: what it shares with others, and what is its own."""
 
     node: Node
@@ -127,7 +127,7 @@ class Interner:
         each = {}
         shared = []
         for token in tokens[1:]:
-            if token[:4].lower() in _EACH_STARTS:
+            if token[0] in "NPBnpb" and token[:4].lower() in _EACH_STARTS:
                 key, _, value = token.partition("=")
                 each[key.lower()] = value
             else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -62,6 +61,19 @@ _NOTHING: Mapping[str, Attribute] = MappingProxyType({})
 class Record:
     """One line that a key such as NodeName opens. Immutable; parsed when first looked into."""
 
+    __slots__ = (
+        "_attributes",
+        "_each",
+        "_given",
+        "_names",
+        "_own",
+        "defaults",
+        "name",
+        "origin",
+        "rule",
+        "statement",
+    )
+
     def __init__(
         self, rule: RecordRule, name: str, statement: Statement, origin: Origin, defaults: Record | None
     ) -> None:
@@ -72,18 +84,24 @@ class Record:
         self.origin = origin
         self.defaults = defaults
         """The last record named DEFAULT before this one; it in turn knows the one before it."""
+        self._own: Mapping[str, Attribute] | None = None
         self._given: Mapping[str, Attribute] | None = None
+        self._attributes: Mapping[str, Attribute] | None = None
+        self._names: tuple[str, ...] | None = None
+        self._each: Mapping[str, tuple[str, ...]] | None = None
 
     def __repr__(self) -> str:
         return f"Record({self.rule.key}={self.name}, {self.origin})"
 
-    @cached_property
+    @property
     def own(self) -> Mapping[str, Attribute]:
         """The attributes of the line itself, by lower-case key; the last counts where one is repeated."""
-        found = lexer.assignments(self.statement.logical.text)
-        if found is None:
-            found = [(pair.key, pair.value) for pair in self.statement.pairs]
-        return MappingProxyType({key.lower(): Attribute(key, value) for key, value in found[1:]})
+        if self._own is None:
+            found = lexer.assignments(self.statement.logical.text)
+            if found is None:
+                found = [(pair.key, pair.value) for pair in self.statement.pairs]
+            self._own = MappingProxyType({key.lower(): Attribute(key, value) for key, value in found[1:]})
+        return self._own
 
     @property
     def inherited(self) -> Mapping[str, Attribute]:
@@ -109,7 +127,7 @@ class Record:
             self._given = MappingProxyType(merged)
         return self._given
 
-    @cached_property
+    @property
     def attributes(self) -> Mapping[str, Attribute]:
         """What Slurm takes for this record: its own attributes, then DEFAULT's, other names made one.
 
@@ -117,37 +135,43 @@ class Record:
         line's own come before DEFAULT's; for the others (CPUs and Procs, OverSubscribe and Shared) the first
         name comes before the second, wherever it stands (``_parse_nodename``, ``_parse_partitionname``).
         """
-        merged = {**self.inherited, **self.own} if self.inherited else dict(self.own)
-        for key, other in self.rule.aliases:
-            if other not in merged:
-                continue
-            second = merged.pop(other)
-            if key == "feature" and key not in self.own and other in self.own:
-                merged[key] = second
-            else:
-                merged.setdefault(key, second)
-        return MappingProxyType(merged)
+        if self._attributes is None:
+            merged = {**self.inherited, **self.own}
+            for key, other in self.rule.aliases:
+                if other not in merged:
+                    continue
+                second = merged.pop(other)
+                if key == "feature" and key not in self.own and other in self.own:
+                    merged[key] = second
+                else:
+                    merged.setdefault(key, second)
+            self._attributes = MappingProxyType(merged)
+        return self._attributes
 
-    @cached_property
+    @property
     def names(self) -> tuple[str, ...]:
         """The names that the record stands for. Raises hpadmin.slurm.hostlist.HostlistError."""
-        return tuple(hostlist.expand(self.name))
+        if self._names is None:
+            self._names = tuple(hostlist.expand(self.name))
+        return self._names
 
-    @cached_property
+    @property
     def each(self) -> Mapping[str, tuple[str, ...]]:
         """For every attribute that is a list over the names: its values, one for all or one for each name.
 
         Raises hpadmin.slurm.hostlist.HostlistError for a value that is no host list.
         """
-        found = {}
-        for key in self.rule.per_name:
-            attribute = self.attributes.get(key)
-            if attribute is not None:
-                text = attribute.value
-                if key == "port" and not text.startswith("[") and ("-" in text or "," in text):
-                    text = f"[{text}]"
-                found[key] = tuple(hostlist.expand(text))
-        return MappingProxyType(found)
+        if self._each is None:
+            found = {}
+            for key in self.rule.per_name:
+                attribute = self.attributes.get(key)
+                if attribute is not None:
+                    text = attribute.value
+                    if key == "port" and not text.startswith("[") and ("-" in text or "," in text):
+                        text = f"[{text}]"
+                    found[key] = tuple(hostlist.expand(text))
+            self._each = MappingProxyType(found)
+        return self._each
 
     def get(self, key: str, default: str = "") -> str:
         """Return the value of an attribute, DEFAULT lines considered; `key` in any case."""
@@ -155,8 +179,7 @@ class Record:
         return default if attribute is None else attribute.value
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """One node of a NodeName record."""
 
     name: str

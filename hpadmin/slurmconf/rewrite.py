@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from hpadmin.errors import InvalidInput
 from hpadmin.slurmconf import lexer
@@ -81,6 +82,9 @@ def with_attribute(statement: Statement, key: str, value: str) -> Statement:
     Of an attribute that stands twice the last is changed, which is the one that Slurm takes.
     """
     lowered = key.lower()
+    plain = _plainly_with(statement, lowered, value)
+    if plain is not None:
+        return plain
     pairs = statement.pairs
     for number in range(len(pairs) - 1, 0, -1):
         if pairs[number].key.lower() == lowered:
@@ -93,6 +97,34 @@ def with_attribute(statement: Statement, key: str, value: str) -> Statement:
     written = f"{_cased(check_key(key), pairs)}={value_text(value)}"
     expected = [*_read(statement), (written.partition("=")[0], value)]
     return _checked(f"{statement.raw[:end]} {written}{statement.raw[end:]}", expected)
+
+
+def _plainly_with(statement: Statement, lowered: str, value: str) -> Statement | None:
+    """Do `with_attribute` for the plainest of lines and values, of which files are full; None for all others.
+
+    Where a line is nothing but ``Key=value`` between single kinds of blanks, a token is an attribute, so nothing
+    has to be read back.
+    """
+    if not _PLAIN_VALUE.fullmatch(value) or statement.logical.offsets is not None:
+        return None
+    text = statement.logical.text
+    if lexer.tokens(text) is None:
+        return None
+    found = None
+    for found in _token(lowered).finditer(text):  # noqa: B007 - the last one counts
+        pass
+    if found is None or not found.start():
+        return None
+    start, end = found.span(1)
+    return statement if found[1] == value else Statement(statement.raw[:start] + value + statement.raw[end:])
+
+
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_.,:/()\[\]-]+")
+
+
+@lru_cache(maxsize=256)
+def _token(lowered: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![^ \t]){re.escape(lowered)}=([^ \t\r\n]+)", re.IGNORECASE | re.ASCII)
 
 
 def without_attribute(statement: Statement, key: str) -> Statement:
