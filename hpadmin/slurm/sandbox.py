@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
+from typing import Any
 
 from hpadmin.errors import InvalidInput, OperationFailed
 from hpadmin.slurm.command import Runner
@@ -92,31 +93,63 @@ def check(
     """
     if "slurm.conf" not in files:
         raise InvalidInput("there is no slurm.conf among the files to check")
-    order = prepare(
+    sandbox = _Sandbox(
         with_includes(runner, files, conf_dir, beside=beside, absent=absent),
-        folder=f"/tmp/hpadmin-sandbox-{uuid.uuid4().hex}",  # noqa: S108 - made with mkdir(0700), which refuses what exists
-        state=state,
-        overrides=overrides or {},
+        state,
+        overrides or {},
+        {
+            "beside": conf_dir if beside else None,
+            "absent": list(absent),
+            "timeout": timeout,
+            "grace": 5,
+            "program": program,
+        },
     )
-    around = {"beside": conf_dir if beside else None, "absent": list(absent)}
-    limits = {"timeout": timeout, "grace": 5, "program": program}
-    payload = json.dumps({**order.as_json(), **around, **limits})
-    done = runner.run(
-        ["unshare", "--net", "--mount", "--uts", "--", "python3", "-"],
-        timeout=timeout + 30,
-        stdin=f"{_host_source()}\n\nmain(json.loads({payload!r}))\n",
-    )
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        raise OperationFailed(
-            f"no throw-away slurmctld could be started: {said[-1] if said else 'no reason given'}",
-            hint="it needs root (in a container: the capabilities SYS_ADMIN and NET_ADMIN), "
-            "unshare, ip, mount, python3 and slurmctld",
-        )
-    answer = json.loads(done.stdout)
+    order, answer = sandbox.run(runner, alone=False)
+    if answer["needs_database"]:
+        order, answer = sandbox.run(runner, alone=True)
     if not answer["ended"] and not answer["primary"]:
-        raise OperationFailed(f"the throw-away slurmctld neither started nor ended within {timeout:g} s")
+        said = [message.text for message in judge(answer["lines"], order, primary=False, seconds=0).messages]
+        raise OperationFailed(
+            f"the throw-away slurmctld neither started nor ended within {timeout:g} s; it last said: "
+            f"{said[-1] if said else 'nothing'}"
+        )
     return judge(answer["lines"], order, primary=answer["primary"], seconds=answer["seconds"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Sandbox:
+    """What is the same for every run of one check."""
+
+    files: Mapping[str, bytes]
+    state: str | None
+    overrides: Mapping[str, str]
+    around: Mapping[str, object]
+
+    def run(self, runner: Runner, *, alone: bool) -> tuple[Order, dict[str, Any]]:
+        """Run slurmctld once; return what it was given and what the host answered."""
+        order = prepare(
+            self.files,
+            folder=f"/tmp/hpadmin-sandbox-{uuid.uuid4().hex}",  # noqa: S108 - mkdir(0700) refuses what exists
+            state=self.state,
+            overrides=self.overrides,
+            alone=alone,
+        )
+        payload = json.dumps({**order.as_json(), **self.around})
+        done = runner.run(
+            ["unshare", "--net", "--mount", "--uts", "--", "python3", "-"],
+            timeout=float(str(self.around["timeout"])) + 30,
+            stdin=f"{_host_source()}\n\nmain(json.loads({payload!r}))\n",
+        )
+        if done.returncode != 0:
+            said = done.stderr.strip().splitlines()
+            raise OperationFailed(
+                f"no throw-away slurmctld could be started: {said[-1] if said else 'no reason given'}",
+                hint="it needs root (in a container: the capabilities SYS_ADMIN and NET_ADMIN), "
+                "unshare, ip, mount, python3 and slurmctld",
+            )
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return order, answer
 
 
 def _host_source() -> str:
@@ -135,9 +168,10 @@ NOISE = re.compile(
     r"|NOTE: Trying backup .*state save file|No \S+ state file|state file .* to recover"
     r"|No (job|node|reservation|trigger|partition|last decay|Assoc usage|Qos usage).*file"
     r"|Configured MailProg is invalid|Terminate signal|Sending children SIGKILL"
+    r"|_open_persist_conn|Sending PersistInit msg|Association database appears down"
     r"|_shutdown_bu_thread|^Locks left set|^Semaphores still set"
 )
-"""What slurmctld says because it is a throw-away one on empty state."""
+"""What slurmctld says because it is a throw-away one, on empty state, without slurmdbd."""
 
 
 _NOT_STORED = "Job accounting information gathered, but not stored"

@@ -30,6 +30,8 @@ STARTED = "Saving all slurm state"
 """Said when a slurmctld that shall end has got through its start."""
 WAITING = "retrying in 1sec up to 60sec"
 """Said when a file is missing: Slurm looks for it for a minute and then dies. Nobody should wait for that."""
+NEEDS_DATABASE = "Retrying initial connection to slurmdbd"
+"""Said when the state has no copy of what slurmdbd knows: slurmctld then waits for slurmdbd, for ever."""
 KEPT_FROM_STATE = re.compile(r"^(trigger_state|heartbeat)")
 """State that is not copied: triggers run programs, heartbeats are another controller's."""
 
@@ -114,7 +116,7 @@ def run(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
     )
     assert process.stderr is not None
     lines: list[str] = []
-    primary = ended = waiting = False
+    primary = ended = waiting = database = False
     rest = b""
     try:
         with selectors.DefaultSelector() as selector:
@@ -132,7 +134,8 @@ def run(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
                     process.send_signal(signal.SIGTERM)
                     deadline = time.monotonic() + order["grace"]
                 waiting = any(line.endswith(WAITING) for line in said)
-                if waiting or (primary and any(line.endswith(STARTED) for line in said)):
+                database = any(line.endswith(NEEDS_DATABASE) for line in said)
+                if waiting or database or (primary and any(line.endswith(STARTED) for line in said)):
                     break  # nothing that comes now matters
         if ended:
             process.wait(timeout=order["grace"])
@@ -143,6 +146,7 @@ def run(folder: Path, order: dict[str, Any]) -> dict[str, Any]:
         "lines": lines,
         "primary": primary,
         "ended": ended or waiting,
+        "needs_database": database,
         "returncode": process.returncode,
         "seconds": round(time.monotonic() - started, 3),
     }

@@ -61,7 +61,7 @@ class Order:
     user: str
     state: str | None
     alone: bool
-    """slurmdbd is configured, but was taken out, as without state nothing of it can be known."""
+    """slurmdbd is configured, but was taken out, as nothing of what it knows is at hand."""
 
     def as_json(self) -> dict[str, object]:
         """The order with contents in base64."""
@@ -78,11 +78,18 @@ class Order:
 
 
 def prepare(
-    files: Mapping[str, bytes], *, folder: str, state: str | None, overrides: Mapping[str, str]
+    files: Mapping[str, bytes],
+    *,
+    folder: str,
+    state: str | None,
+    overrides: Mapping[str, str],
+    alone: bool = False,
 ) -> Order:
     """Turn a configuration into an order: nothing that it says may reach out of the sandbox. Pure.
 
-    Lines that go are blanked, not removed, so that the line numbers in Slurm's messages stay true.
+    `alone` takes slurmdbd out even with state, where that holds no copy of what slurmdbd knows (a slurmctld
+    writes it when it ends, and now and then). Lines that go are blanked, not removed, so that the line numbers
+    in Slurm's messages stay true.
     """
     own = {
         "StateSaveLocation": f"{folder}/state",
@@ -96,7 +103,8 @@ def prepare(
     accounting = [
         value for name in ("slurm.conf", *included) for value in _values([loads(files[name])], _TYPE)
     ]
-    alone = state is None and any(value.lower().endswith("/slurmdbd") for value in accounting)
+    accounted = any(value.lower().endswith("/slurmdbd") for value in accounting)
+    alone = accounted and (alone or state is None)
     gone = gone | WITHOUT_DATABASE if alone else gone
     for name, content in files.items():
         if name == "slurm.conf" or name in included:

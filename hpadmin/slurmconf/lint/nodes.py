@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from hpadmin.slurm.hostlist import HostlistError, expand, fold
@@ -47,8 +48,7 @@ def names(subject: Subject) -> Iterator[Finding]:
             message = f"{fold(twice)}: defined in {where[twice[0]]} already; keep one definition"
             yield error(record.origin, "duplicate-node", message)
         elif len(set(listed)) < len(listed):
-            seen: set[str] = set()
-            repeated = [name for name in listed if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+            repeated = [name for name, times in Counter(listed).items() if times > 1]
             yield error(record.origin, "duplicate-node", f"{fold(repeated)}: named twice on this line")
         where.update(dict.fromkeys(listed, record.origin))
         yield from _lengths(record, len(listed))

@@ -133,6 +133,7 @@ class Scripted:
 
     files: Mapping[str, str] = field(default_factory=dict)
     answer: Completed | None = None
+    first: Completed | None = None
     sent: list[str] = field(default_factory=list)
 
     def run(
@@ -149,8 +150,9 @@ class Scripted:
         assert argv[0] == "unshare"
         assert stdin is not None
         self.sent.append(stdin)
-        assert self.answer is not None
-        return self.answer
+        answer, self.first = self.first or self.answer, None
+        assert answer is not None
+        return answer
 
 
 def test_absolute_includes_are_made_relative() -> None:
@@ -174,6 +176,7 @@ def test_relative_includes_are_looked_for_beside_unless_they_go() -> None:
 
 def outcome(*lines: str, primary: bool = True) -> Completed:
     answer = {"lines": list(lines), "primary": primary, "ended": True, "returncode": 0, "seconds": 0.1}
+    answer["needs_database"] = False
     return Completed((), 0, json.dumps(answer), "")
 
 
@@ -239,9 +242,33 @@ def test_failures_say_what_to_do() -> None:
     with pytest.raises(OperationFailed, match="Operation not permitted") as raised:
         sandbox.check(runner, {"slurm.conf": CONF})
     assert "SYS_ADMIN" in raised.value.hint
-    stuck = {"lines": [], "primary": False, "ended": False, "returncode": -9, "seconds": 60}
+    stuck = {
+        "needs_database": False,
+        "lines": [],
+        "primary": False,
+        "ended": False,
+        "returncode": -9,
+        "seconds": 60,
+    }
     runner.answer = Completed((), 0, json.dumps(stuck), "")
     with pytest.raises(OperationFailed, match="neither started nor ended"):
         sandbox.check(runner, {"slurm.conf": CONF})
     with pytest.raises(InvalidInput, match=r"no slurm\.conf"):
         sandbox.check(runner, {"gres.conf": b""})
+
+
+def test_where_the_state_lacks_what_slurmdbd_knows_it_is_taken_out() -> None:
+    waits = {"lines": [], "primary": False, "ended": False, "needs_database": True, "seconds": 2}
+    runner = Scripted(
+        first=Completed((), 0, json.dumps(waits), ""),
+        answer=outcome("slurmctld: Running as primary controller"),
+    )
+    assert sandbox.check(runner, {"slurm.conf": DATABASE}, state="/var/spool/slurmctld").accepted
+    with_database, without = [
+        base64.b64decode(
+            json.loads(ast.literal_eval(sent.rsplit("main(json.loads(", 1)[1][:-3]))["files"]["slurm.conf"]
+        )
+        for sent in runner.sent
+    ]
+    assert b"slurmdbd" in with_database
+    assert b"slurmdbd" not in without
