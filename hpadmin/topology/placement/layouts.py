@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from hpadmin.topology.graph import BlockTopology, TreeTopology
-from hpadmin.topology.placement.block import BlockLayout
+from hpadmin.topology.placement.block_layout import BlockLayout
 from hpadmin.topology.placement.tree import NO_PARENT, TreeLayout
 
 MaskOf = Callable[[Iterable[str]], int]

@@ -3,6 +3,7 @@
 >>> from hpadmin.topology.graph import Block, BlockTopology, NamedTopology, TopologySet
 >>> blocks = (Block("b1", ("n1", "n2")), Block("b2", ("n3", "n4")))
 >>> topologies = TopologySet((NamedTopology("default", BlockTopology(blocks, (2,)), True),))
+>>> from hpadmin.topology.placement.state import NodeView
 >>> nodes = tuple(NodeView(name) for name in ("n1", "n2", "n3", "n4"))
 >>> Planner(Snapshot(nodes, topologies, Release(24, 11))).place(Request(2)).nodes
 ('n3', 'n4')
@@ -10,32 +11,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 
 from hpadmin.errors import InvalidInput, Problem
 from hpadmin.topology.graph import BlockTopology, NamedTopology, Topology, TreeTopology
 from hpadmin.topology.placement import block, flat, tree
-from hpadmin.topology.placement.bits import first, mask_of, members, outside
+from hpadmin.topology.placement.bits import first, members, outside
+from hpadmin.topology.placement.block_layout import BlockLayout
 from hpadmin.topology.placement.demand import Answer, Code, Demand, Pool
 from hpadmin.topology.placement.features import matches, names_in
 from hpadmin.topology.placement.layouts import block_layout, tree_layout
+from hpadmin.topology.placement.masks import NodeMasks
 from hpadmin.topology.placement.retry import choose_nodes
 from hpadmin.topology.placement.state import (
     JobView,
-    NodeView,
     PartitionView,
     Placement,
     Request,
     Snapshot,
 )
+from hpadmin.topology.placement.tree import TreeLayout
 from hpadmin.topology.release import Release
 
 ONE_NODE_SHORTCUT = Release(26, 5)
 """From here on a job of one node takes the first node that serves, past any topology (``_get_one_res``)."""
-
-_Test = Callable[[NodeView], bool]
 
 NODE_CONFIG = "Requested node configuration is not available"
 """ESLURM_REQUESTED_NODE_CONFIG_UNAVAILABLE: the refusal of a job that could never run."""
@@ -46,8 +46,8 @@ class Planner:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.index = {node.name: position for position, node in enumerate(snapshot.nodes)}
-        self._layouts: dict[str, block.BlockLayout | tree.TreeLayout | None] = {}
+        self.masks = NodeMasks(snapshot)
+        self._layouts: dict[str, BlockLayout | TreeLayout | None] = {}
 
     # What is asked -----------------------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ class Planner:
         refused = self._before_topology(request, partition, eligible)
         if refused is not None:
             return replace(refused, topology=kind)
-        usable = eligible & self._up
+        usable = eligible & self.masks.up
         now = self._decide(request, named.name, named.topology, self._free(request, usable, partition), True)
         if now.ok and now.met_switches:
             names = tuple(self.snapshot.nodes[node].name for node in members(now.nodes))
@@ -74,7 +74,7 @@ class Planner:
         everything = self._decide(request, named.name, named.topology, eligible, False)
         if not everything.ok:
             return Placement("rejected", slurm_says=_refusal(everything), why=everything.why, topology=kind)
-        busy = usable & (self._occupied if request.whole else self._taken_whole)
+        busy = usable & (self.masks.occupied if request.whole else self.masks.taken_whole)
         down = outside(eligible, usable).bit_count()
         return Placement(
             "pending",
@@ -102,8 +102,8 @@ class Planner:
                 slurm_says="Invalid node name specified",
                 why="a node is both in the node list and excluded",
             )
-        if request.constraint and names_in(request.constraint) - self._features:
-            unknown = ", ".join(sorted(names_in(request.constraint) - self._features))
+        if request.constraint and names_in(request.constraint) - self.masks.features:
+            unknown = ", ".join(sorted(names_in(request.constraint) - self.masks.features))
             return Placement(
                 "rejected", slurm_says="Invalid feature specification", why=f"no node has feature {unknown}"
             )
@@ -120,7 +120,7 @@ class Planner:
                 slurm_says=NODE_CONFIG,
                 why="a node of the node list is not in the partition, or lacks the features or GRES",
             )
-        if outside(required, self._up):
+        if outside(required, self.masks.up):
             return Placement(
                 "pending", slurm_says="ReqNodeNotAvail", why="a node of the node list is down or drained"
             )
@@ -129,10 +129,10 @@ class Planner:
     def units(self, name: str, topology: Topology, nodes: int) -> tuple[str, ...]:
         """Names of the base blocks or leaf switches of a topology that hold some of `nodes`."""
         layout = self._layout(name, topology)
-        if isinstance(topology, BlockTopology) and isinstance(layout, block.BlockLayout):
+        if isinstance(topology, BlockTopology) and isinstance(layout, BlockLayout):
             counts = layout.count(nodes)
             return tuple(unit.name for unit, count in zip(topology.blocks, counts, strict=True) if count)
-        if isinstance(topology, TreeTopology) and isinstance(layout, tree.TreeLayout):
+        if isinstance(topology, TreeTopology) and isinstance(layout, TreeLayout):
             return tuple(
                 switch.name
                 for switch, mask in zip(topology.switches, layout.masks, strict=True)
@@ -142,13 +142,13 @@ class Planner:
 
     def mask(self, names: Iterable[str]) -> int:
         """The set of these nodes; names that are no nodes count for nothing, as in Slurm's topology files."""
-        return mask_of(self.index[name] for name in names if name in self.index)
+        return self.masks.of(names)
 
     def free_mask(self, request: Request) -> int:
         """The nodes that `request` could use right now, before the topology has a say."""
         partition = self._partition(request.partition)
         request = self._completed(request, partition)
-        return self._free(request, self._eligible(request, partition) & self._up, partition)
+        return self._free(request, self._eligible(request, partition) & self.masks.up, partition)
 
     # Which nodes -------------------------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Planner:
     def _completed(self, request: Request, partition: PartitionView | None) -> Request:
         """The request with what the partition adds; a node list longer than the job is cut, as sbatch
         does."""
-        unknown = [name for name in (*request.nodelist, *request.exclude) if name not in self.index]
+        unknown = [name for name in (*request.nodelist, *request.exclude) if name not in self.masks.index]
         if unknown:
             raise InvalidInput(
                 "the request names nodes that do not exist",
@@ -178,17 +178,17 @@ class Planner:
             )
         if len(set(request.nodelist)) > request.nodes:
             # A longer list than the job has nodes means: only these (job_mgr.c, _job_create).
-            others = set(self.index) - set(request.nodelist)
+            others = set(self.masks.index) - set(request.nodelist)
             request = replace(request, nodelist=(), exclude=tuple({*request.exclude, *others}))
         return request
 
     def _eligible(self, request: Request, partition: PartitionView | None) -> int:
         """Nodes that could serve the request if they were up and empty."""
-        mask = self._all if partition is None else self._partition_masks[partition.name]
+        mask = self.masks.everything if partition is None else self.masks.partitions[partition.name]
         if request.constraint:
-            verdicts = {kinds: matches(request.constraint, kinds) for kinds in self._feature_masks}
+            verdicts = {kinds: matches(request.constraint, kinds) for kinds in self.masks.by_features}
             allowed = 0
-            for kinds, nodes in self._feature_masks.items():
+            for kinds, nodes in self.masks.by_features.items():
                 if verdicts[kinds]:
                     allowed |= nodes
             mask &= allowed
@@ -197,11 +197,11 @@ class Planner:
         return outside(mask, self.mask(request.exclude))
 
     def _free(self, request: Request, usable: int, partition: PartitionView | None) -> int:
-        mask = outside(usable, self._taken_whole)
+        mask = outside(usable, self.masks.taken_whole)
         if request.whole:
-            mask = outside(mask, self._occupied)
+            mask = outside(mask, self.masks.occupied)
         else:
-            mask = outside(mask, self._no_cpus)
+            mask = outside(mask, self.masks.no_cpus)
             if request.gres:
                 mask &= self._with_gres(request.gres, mask, used=True)
         return outside(mask, self._blocked(request, partition))
@@ -241,7 +241,7 @@ class Planner:
 
     def _whole_units(self, named: NamedTopology, nodes: int) -> int:
         layout = self._layout(named.name, named.topology)
-        if isinstance(layout, block.BlockLayout):
+        if isinstance(layout, BlockLayout):
             for mask in layout.masks:
                 if mask & nodes:
                     nodes |= mask
@@ -265,7 +265,7 @@ class Planner:
         if release >= ONE_NODE_SHORTCUT and request.nodes == 1:
             return _one_node(demand, pool)
         layout = self._layout(name, topology)
-        if isinstance(layout, block.BlockLayout) and layout.all_nodes & available:
+        if isinstance(layout, BlockLayout) and layout.all_nodes & available:
             return choose_nodes(
                 lambda part: block.evaluate(layout, demand, part, release),
                 demand,
@@ -273,7 +273,7 @@ class Planner:
                 self._resources(request, now),
                 release,
             )
-        if isinstance(layout, tree.TreeLayout):
+        if isinstance(layout, TreeLayout):
             return choose_nodes(
                 lambda part: tree.evaluate(layout, demand, part, release),
                 demand,
@@ -285,7 +285,7 @@ class Planner:
             lambda part: flat.evaluate(demand, part), demand, pool, self._resources(request, now), release
         )
 
-    def _layout(self, name: str, topology: Topology) -> block.BlockLayout | tree.TreeLayout | None:
+    def _layout(self, name: str, topology: Topology) -> BlockLayout | TreeLayout | None:
         if name not in self._layouts:
             if isinstance(topology, BlockTopology):
                 self._layouts[name] = block_layout(topology, self.mask)
@@ -297,7 +297,7 @@ class Planner:
 
     def _weights(self, request: Request, available: int) -> Sequence[tuple[int, int]]:
         if not (request.whole and _wants_gpus(request)):
-            return self._weight_masks
+            return self.masks.weights
         # Among nodes of one weight those with more GPUs come first; a job that shares its nodes is content with
         # what it asks for (near_gpu_cnt in job_test.c, capped in gres_select_filter.c).
         found: dict[int, int] = {}
@@ -308,7 +308,7 @@ class Planner:
         return sorted(found.items())
 
     def _cpus(self, now: bool) -> Sequence[int]:
-        return self._free_cpus if now else self._all_cpus
+        return self.masks.free_cpus if now else self.masks.all_cpus
 
     def _resources(self, request: Request, now: bool) -> Sequence[int]:
         cpus = self._cpus(now)
@@ -326,69 +326,6 @@ class Planner:
         if self.snapshot.release >= ONE_NODE_SHORTCUT and answer.code not in (Code.SUCCESS, Code.ERROR):
             return answer.code.value
         return "Resources"
-
-    # What only depends on the snapshot ---------------------------------------------------------------------
-
-    @cached_property
-    def _all(self) -> int:
-        return (1 << len(self.snapshot.nodes)) - 1
-
-    @cached_property
-    def _up(self) -> int:
-        return self._where(lambda node: node.usable)
-
-    @cached_property
-    def _no_cpus(self) -> int:
-        return self._where(lambda node: node.cpus_used >= node.cpus)
-
-    @cached_property
-    def _occupied(self) -> int:
-        mask = self._where(lambda node: node.cpus_used > 0)
-        for job in self.snapshot.jobs:
-            mask |= self.mask(job.nodes)
-        return mask
-
-    @cached_property
-    def _taken_whole(self) -> int:
-        mask = 0
-        for job in self.snapshot.jobs:
-            if job.whole:
-                mask |= self.mask(job.nodes)
-        return mask
-
-    @cached_property
-    def _partition_masks(self) -> dict[str, int]:
-        return {one.name: self.mask(one.nodes) for one in self.snapshot.partitions}
-
-    @cached_property
-    def _feature_masks(self) -> dict[frozenset[str], int]:
-        found: dict[frozenset[str], list[int]] = {}
-        for position, node in enumerate(self.snapshot.nodes):
-            found.setdefault(node.features, []).append(position)
-        return {features: mask_of(positions) for features, positions in found.items()}
-
-    @cached_property
-    def _features(self) -> frozenset[str]:
-        return frozenset().union(*self._feature_masks)
-
-    @cached_property
-    def _weight_masks(self) -> list[tuple[int, int]]:
-        found: dict[int, list[int]] = {}
-        for position, node in enumerate(self.snapshot.nodes):
-            found.setdefault(node.weight, []).append(position)
-        return [(weight, mask_of(positions)) for weight, positions in sorted(found.items())]
-
-    @cached_property
-    def _all_cpus(self) -> list[int]:
-        return [node.cpus for node in self.snapshot.nodes]
-
-    @cached_property
-    def _free_cpus(self) -> list[int]:
-        return [node.cpus - node.cpus_used for node in self.snapshot.nodes]
-
-    def _where(self, test: _Test) -> int:
-        text = "".join("1" if test(node) else "0" for node in reversed(self.snapshot.nodes))
-        return int(text, 2) if text else 0
 
 
 def _one_node(demand: Demand, pool: Pool) -> Answer:
