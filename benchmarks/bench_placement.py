@@ -37,9 +37,9 @@ QUESTIONS = [
     (["-N256", "--segment=4"], Request(256, 4)),
     (["-N100"], Request(100)),
     (["-N1000"], Request(1000)),
-    (["-N4000", "--segment=10"], Request(4000, 10)),
+    (["-N500", "--segment=10"], Request(500, 10)),
 ]
-ROUNDS = 3
+ROUNDS = 2
 
 
 def cluster(ultraservers: int) -> Cluster:
