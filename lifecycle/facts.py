@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +26,8 @@ RESOURCE_CONFIG_VARIABLE = "SAGEMAKER_RESOURCE_CONFIG_PATH"
 
 def own_addresses(runner: Runner) -> tuple[str, ...]:
     """Return this host's IPv4 addresses, loopback left out. Raises OperationFailed."""
+    if not shutil.which("ip"):
+        return route_addresses()
     listed = runner.run(["ip", "-json", "-4", "address", "show"], timeout=10).check()
     try:
         return addresses_in(json.loads(listed.stdout))
@@ -40,6 +43,19 @@ def addresses_in(links: Iterable[dict[str, list[dict[str, str]]]]) -> tuple[str,
     """
     found = [entry["local"] for link in links for entry in link["addr_info"]]
     return tuple(address for address in found if not address.startswith("127."))
+
+
+def route_addresses() -> tuple[str, ...]:
+    """Return the address that this host would send from, on a host so bare that it has no ip(8).
+
+    Nothing is sent: connecting a datagram socket only chooses a route. Empty without a route.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return ()
+        return (str(probe.getsockname()[0]),)
 
 
 def read(path: Path) -> Inventory:

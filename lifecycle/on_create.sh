@@ -29,7 +29,7 @@ find_python() {
 install_python() {
     echo "no Python with hpadmin here: installing both"
     export DEBIAN_FRONTEND=noninteractive
-    apt="apt-get -o DPkg::Lock::Timeout=600 -o Acquire::Retries=5 -qq"
+    apt="apt-get -o DPkg::Lock::Timeout=600 -o Acquire::Retries=5 -o Dpkg::Use-Pty=0 -qq"
     $apt update && { $apt install -y python3 python3-venv || $apt install -y python3.11 python3.11-venv; }
     for python in python3 python3.13 python3.12 python3.11; do
         "$python" -c 'import sys; assert sys.version_info >= (3, 11)' 2>/dev/null || continue
@@ -41,12 +41,14 @@ install_python() {
         fi
         return
     done
-    echo "on_create failed: stage python failed: no Python 3.11 or later can be installed" && return 1
 }
 
 # The bundle is where the request is: given, or this very folder.
 run() {
-    find_python || { install_python && find_python; } || return 1
+    find_python || { install_python; find_python; } || {
+        echo "on_create failed: stage python failed: no Python 3.11 or later with hpadmin here, nor could it be installed"
+        return 1
+    }
     if [ -e "$here/request.json" ] || [ -e "$here/request.yaml" ] || [ -e "$here/provisioning_parameters.json" ]; then
         set -- --bundle "$here" "$@"
     fi

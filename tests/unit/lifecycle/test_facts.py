@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,22 @@ def bundle(tmp_path: Path, resource: Any = CLUSTER, **files: Any) -> tuple[Path,
 
 def test_own_addresses_without_loopback(tmp_path: Path) -> None:
     assert facts.own_addresses(host(tmp_path).runner) == ("10.0.0.3", "172.17.0.1")
+
+
+@pytest.fixture(autouse=True)
+def with_ip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' machines have ip(8), whatever runs them."""
+    monkeypatch.setattr("shutil.which", lambda name: f"/sbin/{name}")
+
+
+def test_a_host_without_ip_knows_the_address_that_it_sends_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    runner = host(tmp_path).runner
+    found = facts.own_addresses(runner)
+    assert all(ipaddress.IPv4Address(address) for address in found)
+    assert runner.calls == []  # type: ignore[attr-defined]  # a Recorder
 
 
 def test_output_that_is_no_address_list_is_an_error(tmp_path: Path) -> None:
