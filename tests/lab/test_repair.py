@@ -35,7 +35,7 @@ interval = 1
 [policy]
 confirm_after = 2
 unreachable_after = 6
-reboot_within = 60
+reboot_within = 45
 replace_within = 240
 verify_within = 120
 storm_nodes = 20
@@ -211,7 +211,7 @@ def test_two_agents(site: Watched) -> None:
 
 
 def test_bad_orders_change_nothing(site: Watched) -> None:
-    before = [(node.name, str(node.state), node.reason) for node in site.reader.nodes()]
+    before = [(node.name, node.state.kept_out, node.reason) for node in site.reader.nodes()]
     bad = subprocess.run(
         site.command("node", "replace", hosts(site)[0], "nowhere", "i-0aaaaaaaaaaaaaaa1", "--yes"),
         capture_output=True,
@@ -222,4 +222,4 @@ def test_bad_orders_change_nothing(site: Watched) -> None:
     assert bad.returncode == 2
     assert "nowhere: is no node of this cluster" in bad.stderr
     assert "i-0aaaaaaaaaaaaaaa1: is no instance of this cluster" in bad.stderr
-    assert [(node.name, str(node.state), node.reason) for node in site.reader.nodes()] == before
+    assert [(node.name, node.state.kept_out, node.reason) for node in site.reader.nodes()] == before
