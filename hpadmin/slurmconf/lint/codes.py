@@ -102,6 +102,7 @@ CODES: dict[str, str] = {
     "resume-requeue": "jobs are not requeued",
     "resume-return": "a node that was down does not come back, or its job loses it meanwhile",
     "resume-timeout": "a dead node is never noticed",
+    "reboot-timeout": "RebootProgram is set, and ResumeTimeout is too short for a reboot",
     "resume-plugin": "plugstack.conf does not load the auto-resume plugin",
     "resume-plugin-pattern": "plugstack.conf includes by pattern, which does not reach nodes under configless",
     # Permissions

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hpadmin.slurmconf import plugstack
 from hpadmin.slurmconf.grammar import FileKind
 from hpadmin.slurmconf.lint.finding import Finding, Rule, Subject, info, warning
-from hpadmin.slurmconf.lint.values import tokens
+from hpadmin.slurmconf.lint.values import number, tokens
 from hpadmin.slurmconf.records import Origin
 from hpadmin.slurmconf.view import View
 
@@ -49,6 +49,10 @@ def settings(subject: Subject) -> Iterator[Finding]:
             "2 lets it keep it"
         )
         yield info(_place(view, "ReturnToService"), "resume-return", message)
+    timeout = number(view, "ResumeTimeout")
+    if view.value("RebootProgram") and (60 if timeout is None else timeout) <= 60:
+        message = "ResumeTimeout (60 s unless set) bounds reboots too: a node that takes longer is set DOWN; raise it"
+        yield warning(_place(view, "RebootProgram"), "reboot-timeout", message)
     if view.value("SlurmdTimeout") == "0":
         message = "with SlurmdTimeout=0 a dead node is never noticed, and its job never resumed"
         yield warning(_place(view, "SlurmdTimeout"), "resume-timeout", message)
