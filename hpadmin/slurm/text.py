@@ -106,6 +106,7 @@ def _parse_node(record: str) -> NodeInfo:
         gres_used=_plain(_value(fixed, " GresUsed=")),
         cpus=_count(_value(fixed, " CPUTot=")),
         cpus_allocated=_count(_value(fixed, " CPUAlloc=")),
+        cores=_count(_value(fixed, " Sockets=")) * _count(_value(fixed, " CoresPerSocket=")),
         memory=_count(_value(fixed, " RealMemory=")),
         boot_time=_time(_value(fixed, " BootTime=")),
         slurmd_start_time=_time(_value(fixed, " SlurmdStartTime=")),

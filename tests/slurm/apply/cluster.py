@@ -25,6 +25,7 @@ from hpadmin.errors import OperationFailed
 from hpadmin.lab import image
 from hpadmin.lab.engine import ContainerRunner, connect
 from hpadmin.model import Strategy
+from tests.support.session import Session
 
 NODES = ("n1", "n2", "n3", "n4", "n5", "n6")
 GPUS = 4
@@ -82,11 +83,11 @@ def files(
 class Cluster:
     """The container, its configuration folder, and a history of what was applied to it."""
 
-    def __init__(self, runner: ContainerRunner, root: Path) -> None:
-        self.inside = runner
+    def __init__(self, session: Session, root: Path) -> None:
+        self.inside = session
         self.conf_dir = root / "etc"
         self.state_dir = root / "state"
-        self.runner = WithConf(runner, self.conf_dir)
+        self.runner = WithConf(session, self.conf_dir)
 
     @property
     def history(self) -> History:
@@ -111,6 +112,11 @@ class Cluster:
     def start_nodes(self, *nodes: str) -> None:
         for name in nodes:
             self.sh(f"slurmd -N {name} -f {self.conf_dir}/slurm.conf")
+
+    def stop_slurmctld(self) -> None:
+        """End slurmctld in good order: what it knows of jobs is saved."""
+        self.sh("pkill -TERM slurmctld")
+        wait(lambda: not self.inside.run(["pgrep", "^slurmctld"], timeout=10).stdout, "slurmctld is gone")
 
     def stop(self) -> None:
         """End every daemon and job process."""
@@ -220,7 +226,9 @@ def cluster(release: str = "24.11") -> Iterator[Cluster]:
                 *(f"mknod /dev/fakegpu{i} c 1 3" for i in range(GPUS)),
             ]
             runner.run(["sh", "-ec", "\n".join(setup)], timeout=60).check()
-            yield Cluster(runner, root)
+            session = Session(name)
+            yield Cluster(session, root)
+            session.close()
         finally:
             # What the container wrote belongs to root there; it removes its own.
             with contextlib.suppress(OperationFailed):

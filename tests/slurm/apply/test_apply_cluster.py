@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ import pytest
 
 from hpadmin.configure.apply import Order, apply, plan_rollback, recover
 from hpadmin.configure.history import Result
+from hpadmin.configure.service import FENCE_REASON
 from hpadmin.errors import DriftBlocks, OperationFailed
 from hpadmin.model import Strategy
 from tests.slurm.apply.cluster import NODES, Cluster, files, wait
@@ -135,8 +135,7 @@ def test_what_only_the_running_slurmctld_refuses_is_taken_back(cluster: tuple[Cl
 
 def test_without_slurmctld_nothing_is_written_but_by_name(cluster: tuple[Cluster, int]) -> None:
     slurm, _ = cluster
-    slurm.sh("pkill -KILL slurmctld")
-    wait(lambda: not slurm.answers(), "slurmctld is gone")
+    slurm.stop_slurmctld()
     with pytest.raises(OperationFailed, match=r"slurmctld does not answer.*nothing was written"):
         apply(slurm.history, slurm.plan(THREE, blind=True), slurm.inside, Order(sandbox=False))
     assert slurm.on_disk() == FOUR
@@ -156,14 +155,14 @@ def test_without_slurmctld_nothing_is_written_but_by_name(cluster: tuple[Cluster
 
 def test_slurmctld_dies_before_it_is_told(cluster: tuple[Cluster, int]) -> None:
     slurm, _ = cluster
-    die = raising_at("reconfigure", lambda: slurm.sh("pkill -KILL slurmctld"))
+    die = raising_at("reconfigure", slurm.stop_slurmctld)
     with pytest.raises(OperationFailed, match="the files from before are in place"):
         slurm.apply(THREE, step=die)
     assert slurm.on_disk() == FOUR
     slurm.sh("slurmctld")
     slurm.await_idle(("n2", "n3"))
-    with contextlib.suppress(OperationFailed):
-        slurm.sh("scontrol update nodename=n4 state=undrain")
+    assert slurm.look().nodes["n4"].reason == FENCE_REASON
+    recover(slurm.history, slurm.inside)
     slurm.await_idle(("n2", "n3", "n4"))
     assert_runs(slurm, FOUR)
 
@@ -185,7 +184,7 @@ def test_a_slurmd_that_hangs_on_the_way_undoes_the_change(cluster: tuple[Cluster
 
 def test_a_slurmd_that_was_dead_before_does_not_stand_in_the_way(cluster: tuple[Cluster, int]) -> None:
     slurm, _ = cluster
-    slurm.sh("pkill -KILL -f 'slurmd -N n2'; scontrol update nodename=n2 state=down reason=dead")
+    slurm.sh("kill -KILL $(cat /run/slurmd-n2.pid); scontrol update nodename=n2 state=down reason=dead")
     applied = slurm.apply(THREE)
     assert applied is not None
     assert applied.waiting_nodes == ("n2",)
