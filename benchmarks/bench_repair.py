@@ -57,7 +57,7 @@ def with_agent(lab: Lab) -> list[dict[str, object]]:
     hpadmin = str(Path(sys.executable).with_name("hpadmin"))
     hosts = sorted(node.name for node in reader(lab).nodes())
     bystander = labs.submit(lab, "-p", "gpu", "-w", hosts[-1], "--wrap", "sleep 36000")
-    results = []
+    results: list[dict[str, object]] = []
     with (folder / "agent.log").open("wb") as log:
         agent = subprocess.Popen([hpadmin, "agent", "run", *options], stdout=log, stderr=log)
     try:
