@@ -39,7 +39,8 @@ _FILTERS = (
     "SLURM_BITSTR_LEN",
     "SLURM_CLUSTERS",
 )
-_CLEAN = ("env", *(word for name in _FILTERS for word in ("-u", name)))
+CLEAN = ("env", *(word for name in _FILTERS for word in ("-u", name)))
+"""What to put before one of Slurm's commands that lists: nothing in our caller's environment may filter it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class CommandReader:
 
     def job(self, job_id: int) -> JobDetail | None:
         done = self.runner.run(
-            [*_CLEAN, "scontrol", "show", "job", str(job_id), "--json"], timeout=self.timeout
+            [*CLEAN, "scontrol", "show", "job", str(job_id), "--json"], timeout=self.timeout
         )
         if done.returncode != 0 and "Invalid job id" in done.stderr + done.stdout:
             return None
@@ -91,5 +92,5 @@ class CommandReader:
         return self._run(*argv).check().stdout
 
     def _run(self, *argv: str) -> Completed:
-        command: Sequence[str] = [*_CLEAN, *argv]
+        command: Sequence[str] = [*CLEAN, *argv]
         return self.runner.run(command, timeout=self.timeout, env={"SLURM_TIME_FORMAT": "%s"})

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from hpadmin.slurm.command import Runner
+from hpadmin.slurm.commands import CLEAN
 from hpadmin.slurm.hostlist import expand
 from hpadmin.slurm.states import NodeBase, NodeFlag, NodeState
 from hpadmin.slurm.text import parse_configuration, parse_nodes
@@ -42,7 +43,8 @@ def from_running(
     """
 
     def ask(*argv: str) -> str:
-        return runner.run(argv, timeout=timeout, env={"SLURM_TIME_FORMAT": "%s"}).check().stdout
+        done = runner.run([*CLEAN, *argv], timeout=timeout, env={"SLURM_TIME_FORMAT": "%s"})
+        return done.check().stdout
 
     configuration = parse_configuration(ask("scontrol", "show", "config"))
     release = release or Release.parse(configuration.get("SLURM_VERSION", ""))
