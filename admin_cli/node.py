@@ -186,11 +186,17 @@ def _print_entry(entry: dict[str, Any]) -> None:
 
 @group.command()
 @click.argument("nodes", nargs=-1, metavar="[NODE...]")
+@click.option(
+    "--deep", is_flag=True, help="The deep checks of deep.toml, on idle nodes, kept empty meanwhile."
+)
 @_cluster_options
 @output_option
-def health(nodes: tuple[str, ...], config: Path, lab: str | None, state_dir: Path, output: str) -> None:
-    """Run the health checks now, on these nodes or on all; nothing is changed.
+def health(
+    nodes: tuple[str, ...], deep: bool, config: Path, lab: str | None, state_dir: Path, output: str
+) -> None:
+    """Run the health checks now, on these nodes or on all.
 
+    Nothing is changed, but by --deep: a node that fails a deep check is marked for replacement.
     Exits 1 when a node calls for a repair, or cannot be checked.
     """
     from hpadmin.errors import OperationFailed
@@ -202,6 +208,9 @@ def health(nodes: tuple[str, ...], config: Path, lab: str | None, state_dir: Pat
     seen = _look(site)
     names = resolve(nodes, seen) if nodes else tuple(seen.nodes)
     results = []
+    if deep:
+        results = _deep(site, names, seen)
+        names = ()
     for name in names:
         here = socket.gethostname().partition(".")[0] in (name, seen.nodes[name].hostname)
         runner = Local() if here else site.provider.runner(name)
@@ -224,6 +233,24 @@ def health(nodes: tuple[str, ...], config: Path, lab: str | None, state_dir: Pat
         print_table(["NODE", "HEALTH", "FINDINGS"], rows)
     if any(result["health"] != "passed" for result in results):
         raise SystemExit(1)
+
+
+def _deep(site: Site, names: Sequence[str], seen: Observation) -> list[dict[str, Any]]:
+    from hpadmin.nodes.deep import DeepRun, load
+
+    run = DeepRun(site.reader, site.control, site.runner, load(), say)
+    return [
+        {
+            "name": result.node,
+            "health": "unknown" if result.skipped else "passed" if result.passed else "failed",
+            "findings": [
+                {"code": each.code, "action": each.action.value, "text": each.text}
+                for each in result.findings
+            ],
+            **({"error": result.skipped} if result.skipped else {}),
+        }
+        for result in run.run(names, seen.jobs_on)
+    ]
 
 
 def _repair_options(function: F) -> F:
