@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from hpadmin.errors import OperationFailed
 from hpadmin.slurm.command import Runner
 from hpadmin.slurm.commands import CLEAN
 from hpadmin.slurm.hostlist import expand
@@ -29,6 +30,9 @@ ReadFrom = Callable[[str], ReadFile]
 _NODE_START = re.compile(r"\n(?=NodeName=)")
 _WHOLE = ("NO", "USER", "MCS")
 """What squeue's ``%h`` shows for jobs that share their nodes with no stranger, before 26.05."""
+NOT_FOUND = 127
+"""What env(1) exits with when there is no such command."""
+OFFLINE_HINT = "Without a running Slurm, plan from files: --conf-dir DIR or --topology FILE."
 EXCLUSIVE_FIELD = Release(26, 5)
 """From here on ``%h`` is NO for every job, and ``Exclusive`` tells NO, NODE, USER, MCS or TOPO instead."""
 
@@ -44,7 +48,12 @@ def from_running(
 
     def ask(*argv: str) -> str:
         done = runner.run([*CLEAN, *argv], timeout=timeout, env={"SLURM_TIME_FORMAT": "%s"})
-        return done.check().stdout
+        if done.returncode == NOT_FOUND:
+            raise OperationFailed(f"{argv[0]} is not installed here, or not on PATH", hint=OFFLINE_HINT)
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip() or "nothing"
+            raise OperationFailed(f"{' '.join(argv)} failed and said: {said}", hint=OFFLINE_HINT)
+        return done.stdout
 
     configuration = parse_configuration(ask("scontrol", "show", "config"))
     release = release or Release.parse(configuration.get("SLURM_VERSION", ""))

@@ -12,19 +12,24 @@ from collections.abc import Iterable
 MAX_NAME = 64
 """HOST_NAME_MAX, the limit of a SwitchName (switch_record.c)."""
 
+_TOO_LONG_NUMBER = re.compile(r"\d{19,}")
+"""Slurm reads numbers above 64 bits as the largest one: two such switches would be one, which is fatal."""
+
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def is_plain(name: str) -> bool:
     """Whether `name` can be written into a topology file as it is."""
-    return len(name) <= MAX_NAME and _PLAIN.fullmatch(name) is not None
+    return (
+        len(name) <= MAX_NAME and _PLAIN.fullmatch(name) is not None and _TOO_LONG_NUMBER.search(name) is None
+    )
 
 
 def why_not(kind: str, name: str) -> str:
     """A message for a name that is not plain; `kind` is ``node``, ``block`` or ``switch``."""
     return (
         f"{name!r} cannot be a {kind} name: only letters, digits, '.', '_' and '-' are allowed, "
-        f"starting with a letter or digit, at most {MAX_NAME} characters"
+        f"starting with a letter or digit, at most {MAX_NAME} characters and 18 digits in a row"
     )
 
 

@@ -167,7 +167,9 @@ def test_a_network_node_with_two_parents_is_refused() -> None:
         choose(cluster(nodes), "24.11")
 
 
-@pytest.mark.parametrize("bad", ["us 1", "us,2", "us[1-2]", "us#1", "us\nBlockName=x", "-us", "u" * 65])
+@pytest.mark.parametrize(
+    "bad", ["us 1", "us,2", "us[1-2]", "us#1", "us\nBlockName=x", "-us", "u" * 65, "us-" + "9" * 19]
+)
 def test_names_that_would_change_the_file_are_refused(bad: str) -> None:
     nodes = [replace(one, instance=replace(one.instance, ultraserver=bad)) for one in ultraservers(2)]
     with pytest.raises(InvalidInput):

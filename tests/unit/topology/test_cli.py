@@ -124,3 +124,12 @@ def test_help_has_examples() -> None:
         done = run(command, "--help")
         assert done.exit_code == 0
         assert "Examples:\n" in done.output
+
+
+def test_without_slurm_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "env").symlink_to("/usr/bin/env")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = run("place", "-N", "2")
+    assert done.exit_code == 1
+    assert "scontrol is not installed here, or not on PATH" in done.output
+    assert "--topology FILE" in done.output
