@@ -75,13 +75,21 @@ class Outcome:
 
 
 def combine(
-    strategy: Strategy, *, last: Files | None, disk: Files, wanted: Files, release: str = "24.11"
+    strategy: Strategy,
+    *,
+    last: Files | None,
+    disk: Files,
+    wanted: Files,
+    release: str = "24.11",
+    loader: Loader | None = None,
 ) -> Outcome:
     """Apply a strategy. `release` is the Slurm release of the cluster.
 
+    Share a `loader` with `hpadmin.configure.compare.differences` to have the same files read once.
+
     Raises InvalidInput when a value of the request cannot be written into a file on disk.
     """
-    loader = Loader()
+    loader = loader or Loader()
     drifted = differences(wanted if last is None else last, disk, release=release, loader=loader)
     if last is None:
         drifted = tuple(each for each in drifted if each.after is not None)

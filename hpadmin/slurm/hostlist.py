@@ -329,7 +329,7 @@ def _padding(number: int, width: int) -> int:
 
 def _common_width(first: int, first_width: int, second: int, second_width: int) -> int:
     """Return a width that pads both numbers as their own widths do, else -1 (``_width_equiv``)."""
-    if first_width == second_width:
+    if first_width == second_width or (first_width == len(str(first)) and second_width == len(str(second))):
         return first_width
     changes_first = _padding(first, first_width) != _padding(first, second_width)
     changes_second = _padding(second, second_width) != _padding(second, first_width)
