@@ -17,7 +17,7 @@ from hpadmin.recovery.policy import Policy
 from hpadmin.slurm.reader import NodeInfo
 from hpadmin.slurm.states import JobState, NodeBase
 
-_GPUS = re.compile(r"(?:^|,)gpu(?::[^:,()]+)?:(\d+)")
+_GPUS = re.compile(r"(?:^|,)gpu(?::(?:[^:,()]+|\(null\)))?:(\d+)")
 
 
 def gpus(gres: str) -> int:
@@ -25,8 +25,8 @@ def gpus(gres: str) -> int:
 
     >>> gpus("gpu:h100:8(S:0-1),nic:2")
     8
-    >>> gpus("gpu:a:2,gpu:b:2(IDX:0-1)")
-    4
+    >>> gpus("gpu:a:2,gpu:b:2(IDX:0-1),gpu:(null):1(IDX:3)")
+    5
     """
     return sum(int(number) for number in _GPUS.findall(gres))
 

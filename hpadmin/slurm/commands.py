@@ -51,10 +51,10 @@ class CommandReader:
     timeout: float = 30.0
 
     def nodes(self) -> tuple[NodeInfo, ...]:
-        return text.parse_nodes(self._ask("scontrol", "-o", "show", "nodes"))
+        return text.parse_nodes(self._ask("scontrol", "-d", "-o", "show", "nodes"))
 
     def node(self, name: str) -> NodeInfo | None:
-        done = self._run("scontrol", "-o", "show", "node", name)
+        done = self._run("scontrol", "-d", "-o", "show", "node", name)
         if done.returncode != 0 and "not found" in done.stdout + done.stderr:
             return None
         found = text.parse_nodes(done.check().stdout)
