@@ -26,8 +26,12 @@ CPUS = 4
 GPUS = 4
 
 
-def scenario(seed: int, release: Release) -> dict[str, Any]:
-    """The scenario of this seed: ``files``, ``steps``, ``seed`` and the facts of each node."""
+def scenario(seed: int, release: Release, *, two_topologies: bool = False) -> dict[str, Any]:
+    """The scenario of this seed: ``files``, ``steps``, ``seed`` and the facts of each node.
+
+    With `two_topologies` (25.05 and later) partition ``part`` has a topology of its own: flat where the cluster's is
+    of blocks or switches, blocks where it is flat.
+    """
     dice = random.Random(f"{seed} {release}")
     names, topology, plugin = _topology(dice, release)
     nodes: dict[str, dict[str, Any]] = {
@@ -51,9 +55,20 @@ def scenario(seed: int, release: Release) -> dict[str, Any]:
     topo_only = dice.random() < 0.08 and plugin == "block"
     lines.append("PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE")
     extra = " ExclusiveTopo=YES" if topo_only else ""
+    if two_topologies:
+        extra += " Topology=own"
     lines.append(f"PartitionName=part Nodes={fold(sorted(partition))} MaxTime=INFINITE{extra}")
     files = {}
-    if plugin == "flat":
+    if two_topologies:
+        own: Topology = FlatTopology()
+        if plugin == "flat":
+            half = len(partition) // 2
+            own = BlockTopology(
+                (Block("p1", tuple(partition[half:])), Block("p2", tuple(partition[:half]))), (max(1, half),)
+            )
+        files["topology.yaml"] = yaml_text([NamedTopology("net", topology, True), NamedTopology("own", own)])
+        lines.append(f"TopologyPlugin=topology/{plugin}")
+    elif plugin == "flat":
         lines.append(f"TopologyPlugin={release.flat_plugin}")
     elif release.reads_yaml:
         files["topology.yaml"] = yaml_text([NamedTopology("net", topology, True)])
@@ -70,6 +85,7 @@ def scenario(seed: int, release: Release) -> dict[str, Any]:
         "gres": gres,
         "partition": sorted(partition),
         "exclusive_topo_partition": topo_only,
+        "partition_topology": {"part": "own"} if two_topologies else {},
         "files": files,
         "steps": _steps(dice, names, plugin, gres, release),
     }

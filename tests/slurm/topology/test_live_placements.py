@@ -25,3 +25,15 @@ def test_agrees_with_slurmctld_now(slurm: Box, release: str, capsys: pytest.Capt
         sys.stdout.write(f"\n{tally.report(f'live slurmctld {release}, seeds from {seed}')}\n")
     assert tally.cases >= 25
     assert tally.disagreements == [], f"seed {seed}"
+
+
+def test_agrees_where_partitions_have_topologies_of_their_own(
+    slurm26: Box, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed = 2_000_000 + secrets.randbelow(1_000_000)
+    wanted = (scenario(seed + number, Release(26, 5), two_topologies=True) for number in range(2))
+    tally = Tally()
+    replay(play(slurm26, wanted), tally)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{tally.report(f'two topologies, seeds from {seed}')}\n")
+    assert tally.disagreements == [], f"seed {seed}"

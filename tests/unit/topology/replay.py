@@ -99,7 +99,8 @@ def _replay(scenario: Mapping[str, Any], tally: Tally) -> None:
     release = Release.parse(scenario["release"])
     files = scenario["files"]
     if "topology.yaml" in files:
-        topologies = read_yaml(files["topology.yaml"], "topology.yaml", release)
+        found = read_yaml(files["topology.yaml"], "topology.yaml", release)
+        topologies = TopologySet(found.topologies, scenario.get("partition_topology", {}))
     elif "topology.conf" in files:
         topologies = read_conf(files["topology.conf"], "topology.conf", release)
     else:
