@@ -1,0 +1,91 @@
+"""Is a host there: an answer of any kind says yes, silence says no, and nothing waits for one host alone."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from hpadmin.recovery.observe import Observation
+from hpadmin.recovery.probe import Prober, reachable
+from hpadmin.slurm.reader import NodeInfo
+from hpadmin.slurm.states import NodeState
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """A port that does not answer: its queue of connections is full, so the kernel drops what comes."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket())
+        server.bind((HOST, 0))
+        server.listen(0)
+        port: int = server.getsockname()[1]
+        for _ in range(4):
+            filler = stack.enter_context(
+                socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            )
+            filler.connect_ex((HOST, port))
+        yield port
+
+
+def listening() -> socket.socket:
+    server = socket.create_server((HOST, 0))
+    server.settimeout(5)
+    return server
+
+
+def test_a_listener_and_a_refusal_come_from_living_hosts() -> None:
+    with listening() as server:
+        port = server.getsockname()[1]
+        with listening() as other:
+            closed = other.getsockname()[1]
+        found = reachable({"up": (HOST, port), "slurmd-gone": (HOST, closed)}, timeout=5)
+    assert found == {"up": True, "slurmd-gone": True}
+
+
+def test_silence_costs_one_timeout_for_all(silent: int) -> None:
+    started = time.monotonic()
+    found = reachable({f"n{index}": (HOST, silent) for index in range(50)}, timeout=0.5)
+    assert not any(found.values())
+    assert len(found) == 50
+    assert time.monotonic() - started < 5
+
+
+def node(name: str, address: str, state: str = "IDLE", port: int = 1) -> NodeInfo:
+    return NodeInfo(name, NodeState.parse(state), address=address, port=port)
+
+
+def test_since_when_a_host_is_silent_and_that_it_came_back(silent: int) -> None:
+    with listening() as server:
+        port = server.getsockname()[1]
+        prober = Prober(timeout=0.2)
+        nodes = {
+            "a": node("a", HOST, port=port),
+            "b": node("b", HOST, port=silent),
+            "c": node("c", "no-address"),
+        }
+        seen = prober.complete(Observation(at=10, nodes=nodes))
+        assert dict(seen.unreachable) == {"b": 10}
+        seen = prober.complete(Observation(at=20, nodes=nodes))
+        assert dict(seen.unreachable) == {"b": 10}
+        back = {**nodes, "b": replace(nodes["b"], port=port)}
+        assert dict(prober.complete(Observation(at=30, nodes=back)).unreachable) == {}
+
+
+def test_nodes_that_are_powered_away_are_not_missed(silent: int) -> None:
+    prober = Prober(timeout=0.2)
+    nodes = {"a": node("a", HOST, "IDLE+CLOUD+POWERED_DOWN", silent)}
+    assert dict(prober.complete(Observation(at=1, nodes=nodes)).unreachable) == {}
+
+
+def test_a_share_at_a_time_and_the_silent_ones_always(silent: int) -> None:
+    prober = Prober(timeout=0.1, at_once=2)
+    nodes = {f"n{index}": node(f"n{index}", HOST, port=silent) for index in range(5)}
+    sizes = [len(prober.complete(Observation(at=at, nodes=nodes)).unreachable) for at in range(3)]
+    assert sizes == [2, 4, 5]
