@@ -189,8 +189,11 @@ class OwnJob:
         )
         return tuple(int(word) for word in done.check().stdout.split() if word.isdigit())
 
-    def helper_command(self, detail: JobDetail, need: int, avoid: Sequence[str]) -> list[str]:
-        """Return the salloc that gets `need` more nodes like those of `detail`, for this job only."""
+    def helper_command(self, detail: JobDetail, need: int) -> list[str]:
+        """Return the salloc that gets `need` more nodes like those of `detail`, for this job only.
+
+        Bad nodes are not excluded by name: they are out of scheduling, and what replaces one has its name.
+        """
         info = detail.info
         argv = ["salloc", "--no-shell", "-J", HELPER_NAME.format(job_id=self.job_id), f"--nodes={need}"]
         argv += [f"--dependency=expand:{self.job_id}", f"--partition={info.partition}"]
@@ -204,8 +207,6 @@ class OwnJob:
             argv.append(f"--reservation={info.reservation}")
         if detail.features:
             argv.append(f"--constraint={detail.features}")
-        if avoid:
-            argv.append(f"--exclude={fold(avoid)}")
         return argv
 
     def step_nodes(self, step: int) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ SERVICE_SECONDS = 3600.0
 POLL_SECONDS = (0.5, 1.0, 2.0, 3.0, 5.0)
 """Waits between glances at the job: quick at first, gentle with slurmctld later."""
 
+OLD_STEP_SECONDS = 4.0
+
 COUNT_VARIABLE = "HPADMIN_RESUME_COUNT"
 """Told to the program: how often this step was started again, over requeues too."""
 
@@ -257,7 +259,9 @@ class Supervisor:
             self._sweep(ended.step, healthy)
         need = self.want - len(healthy)
         if need > 0:
-            self._expand(self._running_job(), need, answer.bad)
+            self._expand(self._running_job(), need)
+        if ended.step is not None:
+            self._get_past(ended.step)
         after = self._running_job()
         self.say("Info", f"Updating to new node list {after.info.nodes}")
         self._renew(after)
@@ -278,11 +282,25 @@ class Supervisor:
         if swept:
             self.say("Info", f"Ended what a killed slurmstepd had left on {fold(swept)}")
 
-    def _expand(self, detail: JobDetail, need: int, avoid: Sequence[str]) -> None:
+    def _get_past(self, step: Step) -> None:
+        """Wait for slurmctld to end the old step's record; where it stays, let the new step share its nodes.
+
+        slurmctld keeps a step until every slurmstepd has reported its end: a killed one never does, and the new
+        step would wait for its resources until the job's end.
+        """
+        deadline = time.monotonic() + OLD_STEP_SECONDS
+        while self.job.step_nodes(step.step):
+            if time.monotonic() > deadline:
+                environment = {**self.launch.environment, "SLURM_OVERLAP": "1"}
+                self.launch = replace(self.launch, environment=environment)
+                return
+            self._pause(0.5)
+
+    def _expand(self, detail: JobDetail, need: int) -> None:
         self.say("Info", f"Waiting for {need} node(s) to join the job")
         for again in (True, True, False):
             try:
-                helper = self._allocate(self.job.helper_command(detail, need, avoid))
+                helper = self._allocate(self.job.helper_command(detail, need))
                 self.job.merge(helper)
                 break
             except OperationFailed as error:

@@ -74,7 +74,7 @@ kill -9 $(cat /run/slurmd-$1.pid) || true
 """
 _KILL_STEPDS = r"""
 for pid in $(pgrep -f '^slurmstepd: \[.*\]'); do
-    if ls -l /proc/$pid/cwd /proc/$pid/fd 2>/dev/null | grep -q "/var/spool/slurmd-$1"; then
+    if ls -l /proc/$pid/cwd /proc/$pid/fd 2>/dev/null | grep -q "/slurmd-$1[./]"; then
         [ "$2" = tree ] && kill -9 $(pgrep -P $pid) 2>/dev/null
         kill -9 $pid
     fi
@@ -164,7 +164,7 @@ class Cluster:
                 self.root.run(["scontrol", "update", f"nodename={node}", "state=resume"], timeout=30)
             return not bad
 
-        until(healthy, 60, lambda: self.root.run(["sinfo", "-N", "-l"], timeout=30).stdout)
+        until(healthy, 180, lambda: self.root.run(["sinfo", "-N", "-l"], timeout=30).stdout)
 
     def start_agent(self) -> None:
         self.root.put("/opt/agent_main.py", (Path(__file__).parent / "agent_main.py").read_text(), mode=0o755)
@@ -219,9 +219,9 @@ def cluster() -> Iterator[Cluster]:
         running.root.put("/etc/slurm/slurm.conf", CONFIGURATION, mode=0o644)
         running.sh(START, timeout=120).check()
         until(
-            lambda: running.root.run(["sinfo", "-h", "-o", "%T"], timeout=30).stdout.split() == ["idle", "idle"],
-            60,
-            lambda: "all nodes idle",
+            lambda: set(running.sh("sinfo -h -o %T").stdout.split()) == {"idle"},
+            240,
+            lambda: running.sh("sinfo; tail -n 20 /var/log/slurmctld.log").stdout,
         )
         running.start_agent()
         yield running
