@@ -13,10 +13,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ON_CREATE = "/opt/hpadmin/lifecycle/on_create.sh"
 STATE = Path("/var/lib/hpadmin/lifecycle/state.json")
 SECONDS = 240
+QUIET: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.DEVNULL,
+    "stderr": subprocess.DEVNULL,
+}
+"""Nothing that it leaves behind may hold on to our own output."""
 
 
 def stage_now() -> str:
@@ -30,7 +37,7 @@ def stage_now() -> str:
 def killed_in(stage: str) -> bool:
     """Start the lifecycle and kill it, with all that it started and that did not detach, once `stage` runs."""
     STATE.unlink(missing_ok=True)
-    with subprocess.Popen([ON_CREATE], stdout=subprocess.DEVNULL, start_new_session=True) as process:
+    with subprocess.Popen([ON_CREATE], **QUIET, start_new_session=True) as process:
         end = time.monotonic() + SECONDS
         while process.poll() is None and time.monotonic() < end:
             if stage_now() == stage:
@@ -46,7 +53,7 @@ def main() -> None:
     """Kill in every stage; then let it finish."""
     for stage in sys.argv[1:]:
         sys.stdout.write(f"{stage} {'killed' if killed_in(stage) else 'was too quick'}\n")
-    done = subprocess.run([ON_CREATE], stdout=subprocess.DEVNULL, check=False, timeout=SECONDS * 2)
+    done = subprocess.run([ON_CREATE], **QUIET, check=False, timeout=SECONDS * 2)
     sys.stdout.write(f"{done.returncode}\n")
 
 
