@@ -89,7 +89,9 @@ def compute(situation: Situation) -> Iterator[Step]:
     yield Stopped("slurmdbd", "slurmdbd")
     yield Directory(options.spool_directory)
     yield Directory(options.log_directory, 0o755, options.slurm_user)
-    yield ControllerKnows(situation.name, situation.conf_server)
+    if situation.settings.auth == "munge":
+        # With auth/slurm, commands borrow slurmd's or sackd's key: before slurmd runs there is nobody to ask.
+        yield ControllerKnows(situation.name, situation.conf_server)
     yield from _configless(situation, SLURMD, log)
     yield Registered(situation.name, log)
 

@@ -221,3 +221,14 @@ def test_hostile_users_make_no_node_and_run_nothing() -> None:
             assert f"shared_users.txt:{line}: " in said
         assert machines.runner("head-1").run(["test", "-e", "/tmp/pwned"], timeout=10).returncode == 1
         assert machines.runner("head-1").run(["id", "ann"], timeout=10).returncode == 1
+
+
+def test_slurms_own_authentication_takes_munges_place() -> None:
+    with bare("head-1", "work-1", lifecycle="profile: container\nauth: slurm\n") as machines:
+        assert machines.on_create("head-1").returncode == 0
+        assert machines.on_create("work-1").returncode == 0
+        node = machines.run("work-1", "hostname")
+        assert machines.run("head-1", "srun", "hostname") == node
+        assert machines.run("work-1", "srun", "hostname") == node
+        assert machines.runner("work-1").run(["pgrep", "-x", "munged"], timeout=10).returncode == 1
+        assert machines.run("work-1", "stat", "-c", "%U %a", "/etc/slurm/slurm.key") == "slurm 600\n"

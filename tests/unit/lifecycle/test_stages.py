@@ -16,17 +16,13 @@ from hpadmin.model import AccountingDatabase, Filesystem, NodeType
 from hpadmin.slurm.command import Completed
 from lifecycle import secrets
 from lifecycle import settings as wishes
-from lifecycle.daemon import Running, Stopped
-from lifecycle.initscripts import AGENT, RESTD, SACKD, SLURMD, Daemon, script
-from lifecycle.machine import Machine
-from lifecycle.packages import Packages
+from lifecycle.initscripts import SACKD, SLURMD, Daemon, script
 from lifecycle.secrets import DirectorySecrets
-from lifecycle.services import SystemV, processes
 from lifecycle.settings import Settings, from_data, render_options
 from lifecycle.situation import Situation
-from lifecycle.stages import ALL, accounting, accounts, authentication, extras, identity, storage, worker
+from lifecycle.stages import ALL, accounting, accounts, authentication, identity, storage, worker
 from lifecycle.step import Block, File, Transient
-from tests.unit.lifecycle.support import Hands, machine, situation
+from tests.unit.lifecycle.support import machine, situation
 
 LUSTRE = Filesystem("lustre", "fs-0a.fsx.us-west-2.amazonaws.com", "/fsx", "abcdefgh")
 ZFS = Filesystem("openzfs", "fs-0b.fsx.us-west-2.amazonaws.com", "/home")
@@ -253,119 +249,6 @@ def test_on_create_is_sound_shell() -> None:
     assert path.stat().st_mode & stat.S_IXUSR
 
 
-# --- services -------------------------------------------------------------------------------------------------
-
-
-def process(root: Path, pid: int, name: str, *, state: str = "S", namespaces: str = "") -> None:
-    folder = root / f"proc/{pid}"
-    folder.mkdir(parents=True)
-    (folder / "status").write_text(f"Name:\t{name}\nState:\t{state} (x)\nNSpid:\t{pid}{namespaces}\n")
-
-
-def test_processes_are_ours_and_alive(tmp_path: Path) -> None:
-    host, _ = machine(tmp_path)
-    process(tmp_path, 10, "slurmd")
-    process(tmp_path, 11, "slurmd", state="Z")
-    process(tmp_path, 12, "slurmd", namespaces="\t1")  # in a container
-    process(tmp_path, 13, "slurmctld")
-    assert processes(host, "slurmd") == [10]
-
-
-def test_a_program_with_arguments_is_told_from_its_other_commands(tmp_path: Path) -> None:
-    host, _ = machine(tmp_path)
-    for pid, line in (
-        (10, "python3\0/bin/hpadmin\0agent\0run\0"),
-        (11, "python3\0/bin/hpadmin\0node\0list\0"),
-    ):
-        process(tmp_path, pid, "hpadmin")
-        (tmp_path / f"proc/{pid}/cmdline").write_text(line)
-    assert processes(host, "hpadmin agent run") == [10]
-    assert processes(host, "hpadmin") == [10, 11]
-
-
-def sysv(root: Path) -> tuple[Machine, list[str]]:
-    """A machine with a System V service ``slurmd`` that starts and stops a process, and what was done to it."""
-    done: list[str] = []
-
-    def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
-        match argv:
-            case ("service", _, "start"):
-                done.append("start")
-                process(root, 100 + len(done), "slurmd")
-            case ("service", _, "stop"):
-                done.append("stop")
-                for entry in (root / "proc").iterdir():
-                    (entry / "status").unlink()
-                    entry.rmdir()
-            case ("update-rc.d", _, "enable"):
-                (root / "etc/rc2.d/S01slurmd").touch()
-            case ("update-rc.d", _, "disable"):
-                (root / "etc/rc2.d/S01slurmd").unlink()
-        return Completed(argv, 0, "", "")
-
-    host, _ = machine(root, answer)
-    (root / "etc/init.d").mkdir(parents=True)
-    (root / "etc/init.d/slurmd").touch()
-    (root / "etc/rc2.d").mkdir()
-    return host, done
-
-
-def test_a_daemon_is_started_enabled_and_then_left_alone(tmp_path: Path) -> None:
-    host, done = sysv(tmp_path)
-    step = Running("slurmd", "slurmd", reads=("/etc/default/slurmd",), clock=Hands().clock())
-    assert step.lacking(host) == "start slurmd"
-    step.make(host)
-    assert step.lacking(host) is None
-    assert SystemV(host).enabled("slurmd")
-    assert done == ["start"]
-
-
-def test_a_daemon_is_restarted_when_what_it_reads_at_its_start_changed(tmp_path: Path) -> None:
-    host, done = sysv(tmp_path)
-    step = Running("slurmd", "slurmd", reads=("/etc/default/slurmd",), clock=Hands().clock())
-    step.make(host)
-    (tmp_path / "etc/default").mkdir()
-    (tmp_path / "etc/default/slurmd").write_text("new")
-    assert step.lacking(host) == "restart slurmd, whose configuration changed"
-    step.make(host)
-    assert step.lacking(host) is None
-    assert done == ["start", "stop", "start"]
-
-
-def test_a_daemon_that_does_not_work_is_told_with_the_last_words_of_its_log(tmp_path: Path) -> None:
-    host, _ = sysv(tmp_path)
-    (tmp_path / "log").write_text("[1] info\n[2] fatal: no key\n[3] bye\n")
-
-    def dead(argv: tuple[str, ...], stdin: str | None) -> Completed:
-        return Completed(argv, 0, "", "")
-
-    broken, _ = machine(tmp_path, dead)
-    step = Running("slurmd", "slurmd", log="/log", timeout=5, clock=Hands().clock())
-    with pytest.raises(
-        Transient, match=r"slurmd does not work 5 s after its start; /log says: \[2\] fatal: no key"
-    ):
-        step.make(broken)
-    assert host
-
-
-def test_a_daemon_that_a_role_must_not_run_is_stopped_for_good(tmp_path: Path) -> None:
-    host, done = sysv(tmp_path)
-    Running("slurmd", "slurmd", clock=Hands().clock()).make(host)
-    step = Stopped("slurmd", "slurmd", clock=Hands().clock())
-    assert step.lacking(host) == "stop slurmd"
-    step.make(host)
-    assert step.lacking(host) is None
-    assert done == ["start", "stop"]
-    assert not SystemV(host).enabled("slurmd")
-
-
-def test_a_service_that_is_not_there_need_not_be_stopped(tmp_path: Path) -> None:
-    host, _ = machine(tmp_path)
-    assert Stopped("slurmdbd", "slurmdbd").lacking(host) is None
-    with pytest.raises(OperationFailed, match="slurmdbd is not installed"):
-        Running("slurmdbd", "slurmdbd").make(host)
-
-
 # --- lifecycle.yaml -------------------------------------------------------------------------------------------
 
 
@@ -448,50 +331,3 @@ def test_a_secret_that_is_none_is_refused_without_showing_it(tmp_path: Path, sec
 def test_without_an_external_database_there_is_no_password(tmp_path: Path) -> None:
     here = situation(tmp_path, NodeType.CONTROLLER, settings=Settings(accounting=True))
     assert accounting.credentials(here, RenderOptions()).storage_password is None
-
-
-# --- packages and logs ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("said", "kind"),
-    [
-        ("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 9 (apt)", Transient),
-        ("E: Failed to fetch http://deb.debian.org/x  Temporary failure resolving", Transient),
-        ("E: Unable to locate package enroot", OperationFailed),
-    ],
-)
-def test_apt_is_tried_again_for_what_passes_and_not_for_what_does_not(
-    tmp_path: Path, said: str, kind: type[OperationFailed]
-) -> None:
-    def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
-        return Completed(argv, 100, said, "") if argv[0] == "env" else Completed(argv, 0, "", "")
-
-    host, _ = machine(tmp_path, answer)
-    step = Packages(("enroot",))
-    assert step.lacking(host) == "install enroot"
-    with pytest.raises(OperationFailed) as error:
-        step.make(host)
-    assert type(error.value) is kind
-    assert said in str(error.value)
-
-
-def test_installed_packages_are_left_alone(tmp_path: Path) -> None:
-    host, _ = machine(tmp_path, lambda argv, stdin: Completed(argv, 0, "installed", ""))
-    assert Packages(("enroot",)).lacking(host) is None
-
-
-def test_a_log_that_another_file_rotates_is_not_named_twice() -> None:
-    text = extras.rotation("/var/log/slurm/slurmctld.log {\n}\n")
-    assert "slurmctld.log" not in text
-    assert "/var/log/slurm/slurmd.log {" in text
-    assert "/var/log/provision/provisioning.log {" in text
-
-
-@pytest.mark.parametrize("daemon", [RESTD, AGENT])
-def test_a_daemon_of_the_foreground_is_put_into_the_background(tmp_path: Path, daemon: Daemon) -> None:
-    text = script(daemon)
-    assert f"--background --make-pidfile --output {daemon.background}" in text
-    path = tmp_path / "script"
-    path.write_text(text)
-    subprocess.run(["sh", "-n", str(path)], check=True)
