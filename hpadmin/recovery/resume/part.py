@@ -179,10 +179,12 @@ class ResumePart:
             incident = self.store.begin(record, request.id, request.step, request.cause, seen.at)
             quick = record.quick + 1 if record.resumes and 0 < request.ran < self.limits.quick else 0
             history = History(record.resumes, quick)
-            answer = decide(request, job, views, history, self.limits, age=seen.at - incident.at)
+            answer = _decided(incident, request) or decide(
+                request, job, views, history, self.limits, age=seen.at - incident.at
+            )
             if answered.get(request.step) == answer:
                 continue
-            if answer.action is not Action.WAIT:
+            if answer.action is not Action.WAIT and not incident.action:
                 record = self._prepare(record, incident, request, answer, views, quick, seen)
             comment = messages.put(comment, answer.record())
             self.jobs.answer(detail.info.job_id, comment)
@@ -199,7 +201,31 @@ class ResumePart:
         quick: int,
         seen: Observation,
     ) -> JobRecord:
-        """Write the decision down and keep the bad nodes away from everybody, before anything else is done."""
+        """Keep the bad nodes away from everybody, then write the decision down; only then it is told and done."""
+        refusing = [replace(view, why="slurmd does not run") for view in views if view.refuses]
+        self._mark([*(view for view in views if view.health is Health.BAD), *refusing], seen, record.job_id)
+        with self.store.together():
+            record = self._write_down(record, incident, request, answer, quick, seen)
+        log.warning(
+            "answered a failed step",
+            extra={
+                "job": record.job_id,
+                "step": request.step,
+                "action": answer.action.value,
+                "why": answer.text,
+            },
+        )
+        return record
+
+    def _write_down(
+        self,
+        record: JobRecord,
+        incident: Incident,
+        request: Request,
+        answer: Answer,
+        quick: int,
+        seen: Observation,
+    ) -> JobRecord:
         self.store.decide(incident, answer.action, answer.text, fold(answer.bad), seen.at)
         resumed = answer.action in (Action.RETRYSTEP, Action.REQUEUE)
         goes_on = request.cause.still_runs and answer.action is Action.NONE
@@ -221,17 +247,6 @@ class ResumePart:
             self.store.discard(incident)
         elif answer.action in (Action.NONE, Action.FAIL):
             self.store.finish(incident, "", seen.at)
-        log.warning(
-            "answered a failed step",
-            extra={
-                "job": record.job_id,
-                "step": request.step,
-                "action": answer.action.value,
-                "why": answer.text,
-            },
-        )
-        refusing = [replace(view, why="slurmd does not run") for view in views if view.refuses]
-        self._mark([*(view for view in views if view.health is Health.BAD), *refusing], seen, record.job_id)
         return record
 
     def _mark(self, bad: Iterable[NodeView], seen: Observation, job_id: int) -> None:
@@ -445,6 +460,14 @@ class ResumePart:
         found = ask(targets)
         again = {name: targets[name] for name, how in found.items() if how in (Reach.SILENT, Reach.LOST)}
         return {**found, **ask(again)} if again else found
+
+
+def _decided(incident: Incident, request: Request) -> Answer | None:
+    """Return what was decided about this question already: the agent was killed before it was told."""
+    if not incident.action:
+        return None
+    lost = tuple(expand(incident.lost)) if incident.lost else ()
+    return Answer(request.id, request.step, Action(incident.action), lost, incident.reason)
 
 
 def _open(request: Request, answered: Mapping[int, Answer]) -> bool:

@@ -7,7 +7,8 @@ which nodes it lost and got, how long it stood, and that a requeue has been begu
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -178,6 +179,17 @@ class Store:
         """Return the last incident of a job that is not over."""
         open_ones = [incident for incident in self.incidents(job) if not incident.over]
         return open_ones[-1] if open_ones else None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make what is written inside one transaction: all of it survives a kill, or none."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
 
     def save(self, job: JobRecord, now: float) -> JobRecord:
         """Write a job down and return it with its time."""
