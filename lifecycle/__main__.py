@@ -51,6 +51,9 @@ def main(arguments: Sequence[str]) -> int:
         hint = f" ({error.hint})" if error.hint else ""
         log.error("on_create failed: %s%s", error, hint)
         return 1
+    except OSError as error:
+        log.error("on_create failed: %s: %s", error.filename or "the system", error.strerror)
+        return 1
     seconds = sum(outcome.seconds for outcome in record.stages)
     log.info("on_create done: %s is ready after %.1f s", situation.name, seconds)
     return 0

@@ -7,7 +7,6 @@ that the instance is missing.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import socket
 from collections.abc import Iterable
@@ -98,18 +97,6 @@ def find(inventory: Inventory, addresses: Iterable[str], origin: str) -> Instanc
     return matching[0]
 
 
-_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-
-
 def host_name() -> str:
     """Return the machine's present host name, without its domain."""
     return socket.gethostname().split(".")[0]
-
-
-def is_host_name(text: str) -> bool:
-    """Tell whether `text` is one label of a host name (RFC 1123).
-
-    >>> is_host_name("ip-10-1-2-3"), is_host_name("a b"), is_host_name("-a")
-    (True, False, False)
-    """
-    return _HOST_NAME.fullmatch(text) is not None

@@ -78,8 +78,6 @@ class Settings:
     observability: bool = False
     """Install and run Prometheus exporters."""
     log_rotation: bool = True
-    wait: float = 3600.0
-    """Seconds that a node waits for its controller and its file servers before it fails."""
 
     @property
     def checks_health(self) -> bool:
@@ -179,8 +177,6 @@ def _value(key: str, value: Any) -> Any:
             raise ValueError(f"must be true or false, got {value!r}")
         return value
     default = getattr(Settings(), key)
-    if isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
     if type(value) is not type(default):
         raise ValueError(f"must be a {type(default).__name__}, got {value!r}")
     return value

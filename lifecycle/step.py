@@ -130,30 +130,6 @@ class Directory:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A symbolic link. Raises OperationFailed rather than replace something that is no link."""
-
-    path: str
-    target: str
-
-    def lacking(self, machine: Machine) -> str | None:
-        path = machine.path(self.path)
-        if path.is_symlink() and str(path.readlink()) == self.target:
-            return None
-        return f"link {self.path} to {self.target}"
-
-    def make(self, machine: Machine) -> None:
-        path = machine.path(self.path)
-        if path.exists() and not path.is_symlink():
-            raise OperationFailed(f"{self.path} is in the way: a link to {self.target} belongs there")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.hpadmin-new")
-        partial.unlink(missing_ok=True)
-        partial.symlink_to(self.target)
-        partial.replace(path)
-
-
-@dataclass(frozen=True, slots=True)
 class Access:
     """Mode and owner of a file whose content is somebody else's matter."""
 

@@ -233,3 +233,13 @@ def test_nothing_of_the_callers_slurm_reaches_ours() -> None:
     }
     forget_slurm(environment)
     assert environment == {"PATH": "/bin", "HOME": "/"}
+
+
+def test_a_bundle_that_cannot_be_read_is_a_failure_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, path = bundle(tmp_path)
+    (folder / "lifecycle.yaml").mkdir()
+    monkeypatch.setattr("lifecycle.__main__.Machine", lambda: Machine(tmp_path, owner=me))
+    (tmp_path / "run").mkdir()
+    assert main(["--bundle", str(folder), "--resource-config", str(path)]) == 1

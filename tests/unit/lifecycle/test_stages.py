@@ -264,7 +264,7 @@ def test_without_a_file_all_defaults_hold(tmp_path: Path) -> None:
         ({"auth": "none"}, "auth"),
         ({"accounting": "yes"}, "accounting"),
         ({"slurm": []}, "slurm"),
-        ({"wait": "long"}, "wait"),
+        ({"health_check": "yes"}, "health_check"),
         ({"login_shell_groups": ["Everybody"]}, "login_shell_groups"),
         ({"node_names": "serial"}, "node_names"),
         ([], ""),

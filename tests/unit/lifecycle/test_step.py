@@ -11,7 +11,7 @@ import pytest
 
 from hpadmin.errors import OperationFailed
 from lifecycle.machine import Machine
-from lifecycle.step import Absent, Access, Block, Directory, File, Link, Step
+from lifecycle.step import Absent, Access, Block, Directory, File, Step
 from tests.unit.lifecycle.support import machine, me
 
 
@@ -26,7 +26,6 @@ def mode_of(path: Path) -> int:
         File("/etc/deep/er/key", b"\x00\xff", 0o400, "munge"),
         Block("/etc/hosts", ("10.0.0.1 head",)),
         Directory("/var/log/slurm", 0o750, "slurm"),
-        Link("/opt/slurm", "/opt/slurm-24.11"),
     ],
     ids=lambda step: type(step).__name__,
 )
@@ -44,7 +43,7 @@ def test_what_was_made_lacks_nothing_and_making_it_again_changes_nothing(tmp_pat
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:
     host, recorder = machine(tmp_path)
-    for step in (File("/a/b", "x"), Block("/c", ("x",)), Directory("/d"), Link("/e", "/f"), Absent("/g")):
+    for step in (File("/a/b", "x"), Block("/c", ("x",)), Directory("/d"), Absent("/g")):
         step.lacking(host)
     assert [path.name for path in tmp_path.rglob("*")] == ["proc"]
     assert recorder.calls == []
@@ -166,13 +165,6 @@ def test_a_directory_keeps_what_is_in_it(tmp_path: Path) -> None:
     Directory("/data", 0o755).make(host)
     assert (tmp_path / "data/precious").read_text() == "x"
     assert mode_of(tmp_path / "data") == 0o755
-
-
-def test_a_link_never_replaces_what_is_no_link(tmp_path: Path) -> None:
-    host, _ = machine(tmp_path)
-    (tmp_path / "x").mkdir()
-    with pytest.raises(OperationFailed, match="is in the way"):
-        Link("/x", "/y").make(host)
 
 
 def test_an_account_that_does_not_exist_is_named(tmp_path: Path) -> None:
