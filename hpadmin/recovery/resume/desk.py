@@ -1,0 +1,151 @@
+"""What questions and requeues have in common: the tools of the agent's part, and settling a decision."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from hpadmin.recovery import reasons
+from hpadmin.recovery.observe import Observation
+from hpadmin.recovery.resume.control import JobControl
+from hpadmin.recovery.resume.facts import (
+    Health,
+    JobView,
+    Limits,
+    NodeView,
+    Reach,
+    has_gres,
+)
+from hpadmin.recovery.resume.messages import Action, Answer, Cause, Request
+from hpadmin.recovery.resume.reach import reach as speak
+from hpadmin.recovery.resume.store import Incident, JobRecord, State, Store
+from hpadmin.slurm.control import NewState, SlurmControl
+from hpadmin.slurm.hostlist import expand, fold
+from hpadmin.slurm.reader import JobDetail, SlurmReader
+
+log = logging.getLogger(__name__)
+
+Reacher = Callable[[Mapping[str, tuple[str, int]]], dict[str, Reach]]
+
+SLURMD_PORT = 6818
+UNASKED = "agent"
+"""The beginning of the request id of incidents that no supervisor asked about."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Slurm, the store and the limits, and what is done with all of them."""
+
+    reader: SlurmReader
+    nodes: SlurmControl
+    jobs: JobControl
+    store: Store
+    limits: Limits = field(default_factory=Limits)
+    reacher: Reacher | None = None
+
+    def save(self, record: JobRecord, state: State, now: float, **about: object) -> JobRecord:
+        return self.store.save(replace(record, state=state, **about), now)  # type: ignore[arg-type]
+
+    def settle(
+        self,
+        record: JobRecord,
+        incident: Incident,
+        request: Request,
+        answer: Answer,
+        views: Sequence[NodeView],
+        quick: int,
+        seen: Observation,
+    ) -> JobRecord:
+        """Keep the bad nodes away from everybody, then write the decision down; only then it is told and done."""
+        refusing = [replace(view, why="slurmd does not run") for view in views if view.refuses]
+        self._mark([*(view for view in views if view.health is Health.BAD), *refusing], seen, record.job_id)
+        with self.store.together():
+            record = self._write_down(record, incident, request, answer, quick, seen)
+        log.warning(
+            "answered a failed step",
+            extra={
+                "job": record.job_id,
+                "step": request.step,
+                "action": answer.action.value,
+                "why": answer.text,
+            },
+        )
+        return record
+
+    def _write_down(
+        self,
+        record: JobRecord,
+        incident: Incident,
+        request: Request,
+        answer: Answer,
+        quick: int,
+        seen: Observation,
+    ) -> JobRecord:
+        self.store.decide(incident, answer.action, answer.text, fold(answer.bad), seen.at)
+        resumed = answer.action in (Action.RETRYSTEP, Action.REQUEUE)
+        goes_on = request.cause.still_runs and answer.action is Action.NONE
+        state = {
+            Action.RETRYSTEP: State.RESUMING,
+            Action.REQUEUE: State.REQUEUING,
+            Action.FAIL: State.FAILED,
+        }.get(answer.action, record.state)
+        record = self.save(
+            record,
+            state,
+            seen.at,
+            resumes=record.resumes + (resumed and request.cause is not Cause.STUCK),
+            quick=quick,
+            last_action=record.last_action if goes_on else answer.action.value,
+            reason=record.reason if goes_on else answer.text,
+        )
+        if goes_on:
+            self.store.discard(incident)
+        elif answer.action in (Action.NONE, Action.FAIL):
+            self.store.finish(incident, "", seen.at)
+        return record
+
+    def _mark(self, bad: Iterable[NodeView], seen: Observation, job_id: int) -> None:
+        for view in bad:
+            node = seen.nodes[view.name]
+            foreign = reasons.read(node.reason).owner is reasons.Owner.FOREIGN and node.state.kept_out
+            if view.marked or foreign or view.name in seen.protected:
+                continue
+            reason = reasons.write("replace", f"{view.why} (found for job {job_id})")
+            self.nodes.set_state([view.name], NewState.FAIL, reason)
+
+    def reach(self, names: Iterable[str], seen: Observation) -> dict[str, Reach]:
+        """Speak to the slurmds of `names`; those that hang get a second chance at once."""
+        targets = {
+            name: (node.address, node.port or SLURMD_PORT)
+            for name in names
+            if (node := seen.nodes.get(name)) is not None and node.address and not node.state.powered_away
+        }
+        if not targets:
+            return {}
+        ask = self.reacher or (lambda wanted: speak(wanted, timeout=self.limits.silent_after))
+        found = ask(targets)
+        again = {name: targets[name] for name, how in found.items() if how in (Reach.SILENT, Reach.LOST)}
+        return {**found, **ask(again)} if again else found
+
+
+def job_view(detail: JobDetail, seen: Observation, configuration: Mapping[str, str]) -> JobView:
+    held = tuple(expand(detail.info.nodes)) if detail.info.nodes else ()
+    parameters = configuration.get("SchedulerParameters", "").split(",")
+    return JobView(
+        job_id=detail.info.job_id,
+        nodes=held,
+        batch_host=detail.info.batch_host if detail.batch else "",
+        batch=detail.batch,
+        requeue=detail.requeue,
+        gres=has_gres(_gres_words(detail), seen.nodes, held, detail.exclusive),
+        can_grow="permit_job_expansion" in parameters and "disable_job_shrink" not in parameters,
+    )
+
+
+def _gres_words(detail: JobDetail) -> str:
+    """All that tells of GRES in a job: what it holds is in its TRES only where those are accounted for."""
+    words = [detail.tres_allocated, detail.info.gres]
+    words += [str(detail.raw.get(f"tres_per_{what}", "")) for what in ("job", "node", "socket", "task")]
+    held = detail.raw.get("gres_detail")
+    return " ".join([*words, *(f"gres/{each}" for each in held if each)] if isinstance(held, list) else words)

@@ -1,0 +1,145 @@
+"""Questions of supervisors: heard, diagnosed together, answered one after the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hpadmin.errors import OperationFailed
+from hpadmin.recovery.observe import Observation
+from hpadmin.recovery.resume import messages
+from hpadmin.recovery.resume.decide import decide
+from hpadmin.recovery.resume.desk import UNASKED, Desk, job_view
+from hpadmin.recovery.resume.facts import (
+    History,
+    Reach,
+    judge,
+)
+from hpadmin.recovery.resume.messages import Action, Answer, Phase, Request
+from hpadmin.recovery.resume.store import Incident, JobRecord, State
+from hpadmin.slurm.hostlist import expand, fold
+from hpadmin.slurm.reader import JobDetail
+from hpadmin.slurm.states import JobState
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked in the Extra of jobs, and what is answered."""
+
+    _desk: Desk
+
+    def hear(self, detail: JobDetail, known: JobRecord | None, seen: Observation) -> bool:
+        """Take a job's records in; True where it waits for an answer."""
+        record = self._record(detail, known, seen.at)
+        asked = messages.requests(detail.extra)
+        answered = messages.answers(detail.admin_comment)
+        incident = self._desk.store.open_incident(record)
+        if incident is not None and incident.request != UNASKED:
+            about = asked.get(incident.step)
+            if about is None:
+                self._desk.store.finish(incident, "", seen.at)
+                self._desk.save(record, State.WATCHED, seen.at)
+            elif about.phase is Phase.WATCH and incident.action in (Action.RETRYSTEP, Action.NONE, ""):
+                self._runs_again(record, incident, detail, seen.at)
+        if detail.info.state is not JobState.RUNNING:
+            return False
+        return any(_open(request, answered) for request in asked.values() if request.phase is Phase.ASK)
+
+    def _record(self, detail: JobDetail, known: JobRecord | None, now: float) -> JobRecord:
+        info = detail.info
+        if known is not None:  # a requeue changes the time of submission, so the id alone counts
+            fresh = replace(
+                known,
+                nodes=info.nodes or known.nodes,
+                batch_host=info.batch_host or known.batch_host,
+                restarts=detail.restarts if known.state is not State.REQUEUING else known.restarts,
+            )
+            return fresh if fresh == known else self._desk.store.save(fresh, now)
+        record = JobRecord(
+            info.job_id,
+            info.submit_time,
+            info.user,
+            info.partition,
+            State.WATCHED,
+            nodes=info.nodes,
+            batch_host=info.batch_host if detail.batch else "",
+            restarts=detail.restarts,
+        )
+        return self._desk.store.save(record, now)
+
+    def _runs_again(self, record: JobRecord, incident: Incident, detail: JobDetail, now: float) -> None:
+        if incident.action != Action.RETRYSTEP:
+            self._desk.store.discard(incident)
+            self._desk.save(record, State.WATCHED, now)
+            return
+        before = set(expand(incident.nodes)) if incident.nodes else set()
+        gained = sorted(set(expand(detail.info.nodes)) - before)
+        self._desk.store.finish(incident, fold(gained), now)
+        self._desk.save(record, State.WATCHED, now, nodes=detail.info.nodes)
+        log.warning("step runs again", extra={"job": record.job_id, "gained": fold(gained)})
+
+    def answer_all(self, asking: Sequence[JobDetail], seen: Observation) -> None:
+        """Diagnose the nodes of all questions together, then answer one after the other."""
+        wanted = {name for detail in asking for name in expand(detail.info.nodes)}
+        reached = self._desk.reach(wanted, seen)
+        configuration = self._desk.reader.configuration() if asking else {}
+        for detail in asking:
+            try:
+                self._answer_job(detail, seen, reached, configuration)
+            except OperationFailed as error:
+                log.error(
+                    "a question is left to the next cycle",
+                    extra={"job": detail.info.job_id, "error": error.message},
+                )
+
+    def _answer_job(
+        self,
+        detail: JobDetail,
+        seen: Observation,
+        reached: Mapping[str, Reach],
+        configuration: Mapping[str, str],
+    ) -> None:
+        record = self._desk.store.job(detail.info.job_id)
+        assert record is not None
+        views = [
+            judge(seen.nodes[name], seen, reached.get(name))
+            for name in expand(detail.info.nodes)
+            if name in seen.nodes
+        ]
+        job = job_view(detail, seen, configuration)
+        answered = messages.answers(detail.admin_comment)
+        comment = detail.admin_comment
+        for request in messages.requests(detail.extra).values():
+            if request.phase is not Phase.ASK or not _open(request, answered):
+                continue
+            incident = self._desk.store.begin(record, request.id, request.step, request.cause, seen.at)
+            quick = record.quick + 1 if record.resumes and 0 < request.ran < self._desk.limits.quick else 0
+            history = History(record.resumes, quick)
+            answer = _decided(incident, request) or decide(
+                request, job, views, history, self._desk.limits, age=seen.at - incident.at
+            )
+            if answered.get(request.step) == answer:
+                continue
+            if answer.action is not Action.WAIT and not incident.action:
+                record = self._desk.settle(record, incident, request, answer, views, quick, seen)
+            comment = messages.put(comment, answer.record())
+            self._desk.jobs.answer(detail.info.job_id, comment)
+            if answer.action is Action.REQUEUE:
+                self._desk.jobs.requeue(detail.info.job_id)
+
+
+def _decided(incident: Incident, request: Request) -> Answer | None:
+    """Return what was decided about this question already: the agent was killed before it was told."""
+    if not incident.action:
+        return None
+    lost = tuple(expand(incident.lost)) if incident.lost else ()
+    return Answer(request.id, request.step, Action(incident.action), lost, incident.reason)
+
+
+def _open(request: Request, answered: Mapping[int, Answer]) -> bool:
+    """The question has no answer yet but perhaps WAIT."""
+    answer = answered.get(request.step)
+    return answer is None or answer.id != request.id or answer.action is Action.WAIT

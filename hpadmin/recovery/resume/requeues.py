@@ -1,0 +1,200 @@
+"""What becomes of jobs besides their questions: requeues, Slurm's own ends of jobs, batch hosts that die."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from hpadmin.errors import OperationFailed
+from hpadmin.recovery import reasons
+from hpadmin.recovery.observe import Observation
+from hpadmin.recovery.resume.decide import decide
+from hpadmin.recovery.resume.desk import UNASKED, Desk, job_view
+from hpadmin.recovery.resume.facts import (
+    History,
+    Reach,
+    judge,
+)
+from hpadmin.recovery.resume.messages import Action, Cause, Phase, Request
+from hpadmin.recovery.resume.store import JobRecord, State
+from hpadmin.slurm.control import NewState
+from hpadmin.slurm.hostlist import expand, fold
+from hpadmin.slurm.reader import JobInfo
+from hpadmin.slurm.states import JobState
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Requeues:
+    """Follows every job that is remembered, until it ended."""
+
+    _desk: Desk
+
+    def follow(self, seen: Observation, running: Mapping[int, JobInfo]) -> None:
+        """See what became of every job that is remembered."""
+        known = self._desk.store.jobs()
+        lost = self._lost_batch_hosts(known, running, seen)
+        missing = [job for job in known if job.job_id not in running]
+        ended = {job.job_id: job for job in self._desk.reader.jobs(ended=True)} if missing else {}
+        for record in known:
+            info = running.get(record.job_id) or ended.get(record.job_id)
+            try:
+                self._follow_one(record, info, lost, seen)
+            except OperationFailed as error:
+                log.error(
+                    "a job is left to the next cycle", extra={"job": record.job_id, "error": error.message}
+                )
+
+    def _follow_one(
+        self,
+        record: JobRecord,
+        info: JobInfo | None,
+        lost: Mapping[str, Reach],
+        seen: Observation,
+    ) -> None:
+        if info is None:
+            self._end(record, "Slurm no longer knows the job", seen.at)
+        elif info.state is JobState.RUNNING:
+            if record.state is State.REQUEUING:
+                self._requeued_or_not(record, info, seen)
+            elif record.batch_host in lost:
+                self._lost_batch_host(record, info, lost[record.batch_host], seen)
+        elif info.state is JobState.PENDING:
+            self._pending(record, info, seen)
+        elif info.state is JobState.COMPLETING:
+            self._let_go(record, seen)
+        elif info.state is JobState.NODE_FAIL:
+            self._node_fail(record, info, seen)
+        elif info.state.ended:
+            self._end(record, f"the job is {info.state.value}", seen.at)
+
+    def _requeued_or_not(self, record: JobRecord, info: JobInfo, seen: Observation) -> None:
+        """A job that was to be requeued runs: again already, or still."""
+        detail = self._desk.reader.job(record.job_id)
+        if detail is None or detail.info.state is not JobState.RUNNING:
+            return  # the picture is older than the requeue
+        info = detail.info
+        if detail.restarts > record.restarts:
+            incident = self._desk.store.open_incident(record)
+            if incident is not None:
+                before = set(expand(incident.nodes)) if incident.nodes else set()
+                self._desk.store.finish(incident, fold(sorted(set(expand(info.nodes)) - before)), seen.at)
+            self._desk.save(
+                record,
+                State.WATCHED,
+                seen.at,
+                restarts=detail.restarts,
+                nodes=info.nodes,
+                batch_host=info.batch_host,
+            )
+            log.warning("requeued job runs again", extra={"job": record.job_id, "nodes": info.nodes})
+        else:
+            self._desk.jobs.requeue(record.job_id)
+
+    def _pending(self, record: JobRecord, info: JobInfo, seen: Observation) -> None:
+        """A requeued job waits: for its BeginTime, which is taken away, or for nodes."""
+        if record.state is not State.REQUEUING:
+            detail = self._desk.reader.job(record.job_id)
+            if detail is None or detail.restarts <= record.restarts:
+                return
+            nodes = expand(record.nodes) if record.nodes else []
+            bad = [name for name in nodes if name in seen.nodes and seen.nodes[name].state.down]
+            if not bad:  # requeued by somebody, not by a failure: that is no business of ours
+                self._desk.save(record, State.WATCHED, seen.at, restarts=detail.restarts)
+                return
+            incident = self._desk.store.begin(record, f"{UNASKED}-{detail.restarts}", 0, "node_fail", seen.at)
+            why = "Slurm requeued it after a node failure"
+            self._desk.store.decide(incident, Action.REQUEUE, why, fold(bad), seen.at)
+            record = self._desk.save(
+                record,
+                State.REQUEUING,
+                seen.at,
+                restarts=detail.restarts - 1,
+                resumes=record.resumes + 1,
+                last_action=Action.REQUEUE.value,
+                reason=why,
+            )
+        if info.reason == "BeginTime":
+            self._desk.jobs.start_now(record.job_id)
+
+    def _let_go(self, record: JobRecord, seen: Observation) -> None:
+        """A requeued job cannot start while it completes, and a dead node never says that it has: mark it down."""
+        if record.state is not State.REQUEUING or not record.nodes:
+            return
+        names = [name for name in expand(record.nodes) if name in seen.nodes]
+        stuck = {name for name in names if record.job_id in seen.jobs_on.get(name, ())}
+        stuck = {name for name in stuck if not seen.nodes[name].state.down and name not in seen.protected}
+        for name, how in self._desk.reach(stuck, seen).items():
+            alone = seen.jobs_on.get(name) == (record.job_id,)
+            if how in (Reach.LOST, Reach.SILENT) or (how is Reach.REFUSES and alone):
+                node = seen.nodes[name]
+                owner = reasons.read(node.reason).owner
+                ours = owner in (reasons.Owner.OURS, reasons.Owner.ORDER)
+                reason = (
+                    node.reason if ours else reasons.write("replace", f"dead (found for job {record.job_id})")
+                )
+                self._desk.nodes.set_state([name], NewState.DOWN, reason.partition(" : ")[0])
+
+    def _node_fail(self, record: JobRecord, info: JobInfo, seen: Observation) -> None:
+        """Slurm ended the job because of a node and did not requeue it."""
+        detail = self._desk.reader.job(record.job_id)
+        if detail is None:
+            return
+        if detail.batch and detail.requeue and record.state is not State.REQUEUING:
+            incident = self._desk.store.begin(
+                record, f"{UNASKED}-{detail.restarts + 1}", 0, "node_fail", seen.at
+            )
+            why = "Slurm ended it with NODE_FAIL"
+            self._desk.store.decide(incident, Action.REQUEUE, why, "", seen.at)
+            self._desk.save(
+                record,
+                State.REQUEUING,
+                seen.at,
+                restarts=detail.restarts,
+                resumes=record.resumes + 1,
+                last_action=Action.REQUEUE.value,
+                reason=why,
+            )
+            self._desk.jobs.requeue(record.job_id)
+        else:
+            how = "is no batch job" if not detail.batch else "forbids a requeue"
+            self._end(record, f"a node failed and Slurm ended the job, which {how}", seen.at)
+
+    def _lost_batch_hosts(
+        self, known: Iterable[JobRecord], running: Mapping[int, JobInfo], seen: Observation
+    ) -> dict[str, Reach]:
+        """Speak to the batch hosts of the jobs that are watched: a supervisor there cannot ask when they die."""
+        hosts = {
+            record.batch_host
+            for record in known
+            if record.batch_host and record.job_id in running and record.state is not State.REQUEUING
+        }
+        found = self._desk.reach(hosts, seen)
+        return {name: how for name, how in found.items() if how in (Reach.LOST, Reach.SILENT)}
+
+    def _lost_batch_host(self, record: JobRecord, info: JobInfo, how: Reach, seen: Observation) -> None:
+        detail = self._desk.reader.job(record.job_id)
+        if detail is None or detail.info.state is not JobState.RUNNING or not detail.batch:
+            return
+        name = f"{UNASKED}-{detail.restarts + 1}"
+        incident = self._desk.store.begin(record, name, 0, "batch_host", seen.at)
+        request = Request("0" * 8, 0, Phase.ASK, cause=Cause.LOST)
+        views = [
+            judge(seen.nodes[node], seen, how if node == record.batch_host else None)
+            for node in expand(info.nodes)
+            if node in seen.nodes
+        ]
+        job = job_view(detail, seen, self._desk.reader.configuration())
+        history = History(record.resumes, 0)
+        answer = decide(request, job, views, history, self._desk.limits, age=self._desk.limits.diagnosis)
+        record = self._desk.settle(record, incident, request, answer, views, 0, seen)
+        if answer.action is Action.REQUEUE:
+            self._desk.jobs.requeue(record.job_id)
+
+    def _end(self, record: JobRecord, why: str, now: float) -> None:
+        incident = self._desk.store.open_incident(record)
+        if incident is not None:
+            self._desk.store.finish(incident, "", now)
+        self._desk.save(record, State.ENDED, now, reason=record.reason or why)
