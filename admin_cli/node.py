@@ -397,6 +397,11 @@ def _follow(site: Site, names: Sequence[str], action: Repair, since: float) -> b
                 return all(state.done for state in states)
             time.sleep(_POLL)
 
+    if site.provider.name == "none":
+        say(
+            "no provider is configured on this host: the cluster's agent does the work, told as far as Slurm shows it"
+        )
+        return watch(None)
     try:
         with leadership(site.state_dir):
             say("no agent runs here: this command does its work for these nodes until they are back")
