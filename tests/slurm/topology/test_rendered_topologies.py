@@ -56,7 +56,7 @@ def slurm_conf(model: Cluster, settings: dict[str, str], topologies: dict[str, s
         lines.append(
             f"PartitionName={name} Nodes={fold(members)} Default={'YES' if name == 'dev' else 'NO'}{own}"
         )
-    lines += [f"{key}={value}" for key, value in settings.items() if key != "SwitchType"]
+    lines += [f"{key}={value}" for key, value in settings.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -88,7 +88,7 @@ def test_refuses_only_what_slurm_refuses(slurm: Box, release: str, plugin: str) 
         ["-N4", "--segment=2", "-w", "n[1-4]"],
         ["-n9"],
     ]
-    for _ in range(25):
+    for _ in range(12):
         nodes, segment = dice.randint(1, 40), dice.choice([1, 2, 3, 4, 5, 6, 8, 9, 12, 16, 18, 20, 36])
         jobs.append([f"-N{dice.choice([nodes, segment * dice.randint(1, 4)])}", f"--segment={segment}"])
     plain = submit(slurm, files(release, ""), jobs)["answers"]
