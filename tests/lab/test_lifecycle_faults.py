@@ -27,13 +27,16 @@ PYTHON = "/opt/hpadmin/bin/python3"
 class Bare:
     """Machines that are switched on and that nobody has told to become nodes: their lifecycle is the test's to run."""
 
-    def __init__(self, client: docker.DockerClient, tag: str, *, lifecycle: str, users: str) -> None:
+    def __init__(
+        self, client: docker.DockerClient, tag: str, *, lifecycle: str, users: str, legacy: bool = False
+    ) -> None:
         self.client = client
         self.tag = tag
         self.name = f"hpadmin-bare-{uuid.uuid4().hex[:8]}"
         self.network = client.networks.create(self.name, labels={"hpadmin.test": "bare"})
         self.bundle = {"lifecycle.yaml": lifecycle, "shared_users.txt": users}
         self.addresses: dict[str, str] = {}
+        self.legacy = legacy
 
     def start(self, *names: str) -> None:
         """Switch on machines ``<group>-1``, and give all of them their facts."""
@@ -76,7 +79,17 @@ class Bare:
         ]
         config = {"ClusterConfig": {"ClusterName": "test"}, "InstanceGroups": instances}
         files = {f"/opt/ml/bundle/{file}": (text.encode(), 0o644) for file, text in self.bundle.items()}
-        files["/opt/ml/bundle/request.json"] = (request.text.encode(), 0o644)
+        if self.legacy:
+            # Where HyperPod puts it; no node of a legacy cluster sees its request.
+            form = {
+                "version": "1.0.0",
+                "workload_manager": "slurm",
+                "controller_group": "head",
+                "worker_groups": [{"instance_group_name": "work", "partition_name": "p"}],
+            }
+            files["/opt/ml/config/provisioning_parameters.json"] = (json.dumps(form).encode(), 0o644)
+        else:
+            files["/opt/ml/bundle/request.json"] = (request.text.encode(), 0o644)
         files["/opt/ml/config/resource_config.json"] = (json.dumps(config).encode(), 0o644)
         files["/opt/ml/secrets/auth.key"] = (b"k" * 1024, 0o400)
         self.client.api.put_archive(f"{self.name}-{name}", "/", machine.archive(files))
@@ -124,10 +137,12 @@ class Bare:
 
 
 @contextlib.contextmanager
-def bare(*names: str, lifecycle: str = "profile: container\n", users: str = "") -> Iterator[Bare]:
+def bare(
+    *names: str, lifecycle: str = "profile: container\n", users: str = "", legacy: bool = False
+) -> Iterator[Bare]:
     """Machines that are switched on, removed at the end."""
     client = connect()
-    machines = Bare(client, image.ensure_node(client), lifecycle=lifecycle, users=users)
+    machines = Bare(client, image.ensure_node(client), lifecycle=lifecycle, users=users, legacy=legacy)
     try:
         machines.start(*names)
         yield machines
@@ -232,3 +247,21 @@ def test_slurms_own_authentication_takes_munges_place() -> None:
         assert machines.run("work-1", "srun", "hostname") == node
         assert machines.runner("work-1").run(["pgrep", "-x", "munged"], timeout=10).returncode == 1
         assert machines.run("work-1", "stat", "-c", "%U %a", "/etc/slurm/slurm.key") == "slurm 600\n"
+
+
+def test_the_legacy_form_alone_makes_the_same_cluster() -> None:
+    shown: list[str] = []
+    for legacy in (False, True):
+        with bare("head-1", "work-1", legacy=legacy) as machines:
+            assert machines.on_create("head-1").returncode == 0
+            assert machines.on_create("work-1").returncode == 0
+            name = machines.run("work-1", "hostname").strip()
+            address = machines.addresses["work-1"]
+            text = machines.run("head-1", "cat", "/etc/slurm/slurm.conf")
+            own = [machines.run("head-1", "hostname").strip(), machines.addresses["head-1"], name, address]
+            for number, value in enumerate(own):
+                text = text.replace(value, f"<{number}>")
+            # The older form knows no strategy: Managed is what a request that names none means, too.
+            shown.append(text)
+            assert machines.run("head-1", "sinfo", "-h", "-p", "p", "-o", "%N %T").strip() == f"{name} idle"
+    assert shown[0] == shown[1]
