@@ -174,6 +174,9 @@ class Transaction:
         self.service.check_jobs()
 
     def _publish(self) -> None:
+        moved = [record.name for record in self.revision.files if self._digest(record) != record.before]
+        if moved:
+            raise OperationFailed(f"somebody else changed {', '.join(moved)} meanwhile", hint="plan again")
         self.step("record the publication")
         self._note(phase=Phase.PUBLISHING)
         for record in self.revision.files:
@@ -254,8 +257,7 @@ class Transaction:
         edited = []
         for record in reversed(self.revision.files):
             path = self._path(record)
-            found = atomic.read(path)
-            digest = found.digest if found else None
+            digest = self._digest(record)
             if digest not in (record.before, record.after):
                 edited.append(record.name)
             elif digest != record.before:
@@ -293,11 +295,11 @@ class Transaction:
         )
 
     def _is_published(self) -> bool:
-        for record in self.revision.files:
-            found = atomic.read(self._path(record))
-            if (found.digest if found else None) != record.after:
-                return False
-        return True
+        return all(self._digest(record) == record.after for record in self.revision.files)
+
+    def _digest(self, record: FileRecord) -> str | None:
+        found = atomic.read(self._path(record))
+        return found.digest if found else None
 
     def _failure(self, error: BaseException) -> OperationFailed:
         if self.revision.result is Result.KEPT:

@@ -252,6 +252,16 @@ def test_a_file_that_cannot_be_replaced_undoes_the_others(
     assert on_disk(history.conf_dir) == BEFORE
 
 
+def test_what_somebody_else_writes_meanwhile_is_not_overwritten(history: History) -> None:
+    def step(name: str) -> None:
+        if name == "look at the jobs":
+            (history.conf_dir / "cgroup.conf").write_bytes(b"by hand\n")
+
+    with pytest.raises(OperationFailed, match=r"somebody else changed cgroup\.conf meanwhile"):
+        apply(history, FakeSlurm(), step)
+    assert on_disk(history.conf_dir) == {**BEFORE, "cgroup.conf": b"by hand\n"}
+
+
 def test_without_reconfigure_slurm_is_not_asked(history: History) -> None:
     slurm = FakeSlurm()
     with history.lock("apply"):
