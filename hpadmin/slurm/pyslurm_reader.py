@@ -112,6 +112,7 @@ def _node(node: Any) -> NodeInfo:
         gres_used=_gres(node.allocated_gres),
         cpus=int(node.total_cpus or 0),
         cpus_allocated=int(node.allocated_cpus or 0),
+        cores=int(node.sockets or 0) * int(node.cores_per_socket or 0),
         memory=int(node.real_memory or 0),
         boot_time=float(node.boot_time or 0),
         slurmd_start_time=float(node.slurmd_start_time or 0),

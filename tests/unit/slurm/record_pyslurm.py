@@ -11,7 +11,7 @@ import sys
 
 NODE = (
     "name state reason reason_user reason_time address hostname slurmd_port partitions active_features configured_gres"
-    " allocated_gres total_cpus allocated_cpus real_memory boot_time slurmd_start_time last_busy_time slurm_version"
+    " allocated_gres total_cpus allocated_cpus sockets cores_per_socket real_memory boot_time slurmd_start_time last_busy_time slurm_version"
     " comment extra"
 )
 JOB = (
