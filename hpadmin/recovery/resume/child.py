@@ -12,6 +12,7 @@ import ctypes
 import os
 import resource
 import signal
+import stat
 import subprocess
 import termios
 from collections.abc import Iterable, Mapping, Sequence
@@ -148,3 +149,23 @@ class Terminal:
         if self.settings is not None:
             with contextlib.suppress(termios.error, OSError):
                 termios.tcsetattr(0, termios.TCSADRAIN, self.settings)
+
+
+def stdin_offset() -> int | None:
+    """Return where standard input stands when it is a file that can be read again."""
+    try:
+        return os.lseek(0, 0, os.SEEK_CUR) if stat.S_ISREG(os.fstat(0).st_mode) else None
+    except OSError:
+        return None
+
+
+def rewind_stdin(offset: int | None) -> bool:
+    """Make standard input readable from its start again; False where what was read is gone."""
+    try:
+        if offset is not None:
+            os.lseek(0, offset, os.SEEK_SET)
+            return True
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return True
+    return not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))

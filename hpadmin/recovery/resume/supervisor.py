@@ -6,20 +6,19 @@ step's own exit code counts), for nodes after `SERVICE_SECONDS`, and whenever th
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
-import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import child, srunargs
+from hpadmin.recovery.resume.allocate import GivenUpError, InterruptedStepError, allocate
 from hpadmin.recovery.resume.child import Child
 from hpadmin.recovery.resume.heartbeat import Heartbeat
 from hpadmin.recovery.resume.messages import Action, Answer, Cause, Phase, Request, answers
-from hpadmin.recovery.resume.ownjob import OwnJob, granted
+from hpadmin.recovery.resume.ownjob import OwnJob
 from hpadmin.recovery.resume.stepcheck import Stepd
 from hpadmin.recovery.resume.watch import Attempt, Ended, Launch, Step
 from hpadmin.slurm.hostlist import expand, fold
@@ -49,14 +48,6 @@ class Options:
     heartbeat: Heartbeat | None
 
 
-class InterruptedStepError(Exception):
-    """Somebody sent a signal that ends the step, while none ran."""
-
-
-class GivenUpError(Exception):
-    """The step cannot be resumed; the words are for the user."""
-
-
 @dataclass
 class Supervisor:
     """Runs one srun for as long as it takes."""
@@ -75,7 +66,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Return the status of the last attempt, as `Child.wait` gives it."""
-        terminal, offset = child.Terminal.remember(), _stdin_offset()
+        terminal, offset = child.Terminal.remember(), child.stdin_offset()
         child.block_signals()
         while True:
             ended = self._attempt()
@@ -96,7 +87,7 @@ class Supervisor:
                 self._forget()
                 return ended.status or 1
             self.attempt += 1
-            if not _rewind_stdin(offset):
+            if not child.rewind_stdin(offset):
                 self.say(
                     "Info", "Standard input is a pipe: what the step has read of it does not come again."
                 )
@@ -300,7 +291,7 @@ class Supervisor:
         self.say("Info", f"Waiting for {need} node(s) to join the job")
         for again in (True, True, False):
             try:
-                helper = self._allocate(self.job.helper_command(detail, need))
+                helper = allocate(self.job.helper_command(detail, need), self.job, SERVICE_SECONDS)
                 self.job.merge(helper)
                 break
             except OperationFailed as error:
@@ -312,44 +303,6 @@ class Supervisor:
                 self.say("Error", f"{error.message}; trying again")
                 self._pause(3.0)
         self.say("Info", "Job Expansion complete")
-
-    def _allocate(self, argv: Sequence[str]) -> int:
-        """Run salloc to its end and return the allocation that it got."""
-        environment = dict(os.environ)
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        saved = os.dup(2)
-        os.dup2(writer, 2)  # salloc speaks to its standard error; ours comes back at once
-        try:
-            salloc = Child.start(argv[0], argv, environment, "/")
-        except OSError as error:
-            raise OperationFailed(f"{argv[0]} cannot be started: {error}") from error
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            os.close(writer)
-        said, deadline = "", time.monotonic() + SERVICE_SECONDS
-        try:
-            while (status := salloc.wait(0.2)) is None:
-                said += _read(reader)
-                if salloc.ended_by_user:
-                    raise InterruptedStepError
-                if time.monotonic() > deadline:
-                    raise GivenUpError(f"No node came within {SERVICE_SECONDS / 60:.0f} minutes.")
-                if int(time.monotonic() * 5) % 25 == 0 and self.job.glance()[0] != "RUNNING":
-                    raise GivenUpError("The job is over.")
-            said += _read(reader)
-        finally:
-            os.close(reader)
-            if salloc.process.poll() is None:
-                salloc.process.terminate()
-                salloc.process.wait()
-                if (pending := granted(said)) is not None:
-                    self.job.cancel(pending)
-        helper = granted(said)
-        if status != 0 or helper is None:
-            raise OperationFailed(f"salloc got no nodes and said: {said.strip()}")
-        return helper
 
     def _running_job(self) -> JobDetail:
         detail = self.job.read()
@@ -417,30 +370,3 @@ def _described(ended: Ended) -> str:
 
 def _code(status: int) -> int:
     return status if status >= 0 else 128 - status
-
-
-def _read(reader: int) -> str:
-    try:
-        return os.read(reader, 65536).decode("utf-8", "replace")
-    except BlockingIOError:
-        return ""
-
-
-def _stdin_offset() -> int | None:
-    """Return where standard input stands when it is a file that can be read again."""
-    try:
-        return os.lseek(0, 0, os.SEEK_CUR) if stat.S_ISREG(os.fstat(0).st_mode) else None
-    except OSError:
-        return None
-
-
-def _rewind_stdin(offset: int | None) -> bool:
-    """Make standard input readable from its start again; False where what was read is gone."""
-    try:
-        if offset is not None:
-            os.lseek(0, offset, os.SEEK_SET)
-            return True
-        mode = os.fstat(0).st_mode
-    except OSError:
-        return True
-    return not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
