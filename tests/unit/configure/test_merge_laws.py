@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hpadmin.configure.compare import differences
 from hpadmin.configure.merge import Outcome, combine
 from hpadmin.model import Strategy
+from hpadmin.slurm import hostlist
 from hpadmin.slurmconf.facts import Interner, facts
 from hpadmin.slurmconf.view import view
 from tests.unit.configure.worlds import World, changed, request_style, site_style, worlds
@@ -126,8 +127,19 @@ def test_each_value_follows_the_side_that_changed_it(case: Case) -> None:
             assert result.get(place) == ours, place
         elif ours in (before, theirs):
             assert result.get(place) == theirs, place
+        elif (
+            None not in (theirs, ours)
+            and place[-1] in ("feature", "allowgroups", "nodes")
+            and "ALL" not in (theirs, ours)
+        ):
+            added = (_elements(theirs) | _elements(ours)) - _elements(before)
+            assert added <= _elements(result.get(place)), place
         else:
             assert outcome.conflicts, place
+
+
+def _elements(value: str | None) -> set[str]:
+    return set(hostlist.expand(value or ""))
 
 
 def _removed_and_changed(place: tuple[str, ...], *sides: dict[tuple[str, ...], str]) -> bool:

@@ -51,8 +51,11 @@ NODE_ATTRIBUTES: dict[str, st.SearchStrategy[str]] = {
     "State": st.sampled_from(["UNKNOWN", "CLOUD"]),
     "Weight": st.sampled_from(["1", "2"]),
     "NodeAddr": st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"]),
+    "Feature": st.sampled_from(["a", "a,b", "b,c", "d"]),
 }
 PARTITION_ATTRIBUTES: dict[str, st.SearchStrategy[str]] = {
+    "Nodes": st.sampled_from(["ALL", "n[1-2]", "n[2-4]", "n1,n3", "n6"]),
+    "AllowGroups": st.sampled_from(["staff", "staff,users", "users,guests"]),
     "MaxTime": st.sampled_from(["10", "1-0", "INFINITE"]),
     "Default": st.sampled_from(["YES", "NO"]),
     "State": st.sampled_from(["UP", "DOWN"]),
@@ -69,7 +72,7 @@ def worlds(draw: st.DrawFn) -> World:
     names = draw(st.lists(st.sampled_from(NODES), min_size=1, unique=True))
     nodes = {name: draw(_some(NODE_ATTRIBUTES)) for name in sorted(names)}
     partitions = {
-        name: {"Nodes": "ALL", **draw(_some(PARTITION_ATTRIBUTES))}
+        name: draw(_some(PARTITION_ATTRIBUTES))
         for name in draw(st.lists(st.sampled_from(PARTITIONS), unique=True))
     }
     return World(
@@ -112,7 +115,7 @@ def changed(draw: st.DrawFn, world: World) -> World:
         if name in partitions:
             del partitions[name]
         else:
-            partitions[name] = {"Nodes": "ALL", **draw(_some(PARTITION_ATTRIBUTES))}
+            partitions[name] = draw(_some(PARTITION_ATTRIBUTES))
     if draw(st.booleans()):
         gres[draw(st.sampled_from(sorted(nodes)))] = draw(st.sampled_from(["/dev/a[0-1]", "/dev/a[0-7]"]))
     prologs = list(world.prologs)
