@@ -191,6 +191,9 @@ def _let_slurm_check(history: History, plan: Plan, runner: WithConf, order: Orde
         # Slurm looks for a missing file for a minute, in every command and daemon, and then gives up.
         named = ", ".join(f"{name} (Include in {origin})" for name, origin in missing)
         raise OperationFailed(f"these files are not there: {named}; nothing was written")
+    if not order.reconfigure and not _is_installed(runner):
+        order.step("Slurm is not installed here: it cannot check the files")
+        return
     draft = history.folder / "draft"
     shutil.rmtree(draft, ignore_errors=True)
     try:
@@ -204,6 +207,13 @@ def _let_slurm_check(history: History, plan: Plan, runner: WithConf, order: Orde
         shutil.rmtree(draft, ignore_errors=True)
     if order.sandbox:
         _try_out(plan, runner, order, history.conf_dir)
+
+
+def _is_installed(runner: Runner) -> bool:
+    try:
+        return runner.run(["scontrol", "--version"], timeout=30).returncode == 0
+    except OperationFailed:
+        return False
 
 
 def _lay_out(draft: Path, plan: Plan) -> None:

@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hpadmin.configure.compare import Files, Loader
 from hpadmin.slurm import hostlist
 from hpadmin.slurmconf.difference import order_of_nodes_counts
-from hpadmin.slurmconf.records import Record
+from hpadmin.slurmconf.facts import Facts, Shape
 from hpadmin.slurmconf.values import number
-from hpadmin.slurmconf.view import Reader, view
 from hpadmin.topology.names import table_order
 
 Gres = frozenset[tuple[str, str, int]]
@@ -49,16 +49,21 @@ class Layout:
     """Scalars by lower-case key."""
 
 
-def layout(read: Reader, release: tuple[int, int]) -> Layout:
-    """Read the layout of the slurm.conf (and its Includes) that `read` gives."""
-    seen = view("slurm.conf", read)
+def layout(files: Files, release: tuple[int, int]) -> Layout:
+    """Read the layout of the slurm.conf (and its Includes) among `files`."""
+    return layout_of(Loader().load("slurm.conf", files), release)
+
+
+def layout_of(read: Facts, release: tuple[int, int]) -> Layout:
+    """Return the layout of a slurm.conf that was read already."""
+    seen = read.view
     shapes: dict[int, NodeShape] = {}
     nodes = {}
-    for name, node in seen.nodes.items():
-        key = id(node.record)
-        if key not in shapes:
-            shapes[key] = _shape(node.record)
-        nodes[name] = shapes[key]
+    for name, fact in read.nodes.items():
+        shape = shapes.get(id(fact.shape))
+        if shape is None:
+            shape = shapes[id(fact.shape)] = _shape(fact.shape)
+        nodes[name] = shape
     partitions: dict[str, frozenset[str] | None] = {}
     for name in seen.partitions:
         try:
@@ -94,11 +99,14 @@ def gres_of(text: str) -> Gres:
     return frozenset((name, kind, count) for (name, kind), count in counts.items())
 
 
-def _shape(record: Record) -> NodeShape:
+def _shape(shape: Shape) -> NodeShape:
     """Work out a node's cores as ``_parse_nodename`` (src/common/read_config.c) does."""
 
+    def text(key: str) -> str:
+        return shape[key].text if key in shape else ""
+
     def value(key: str) -> int | None:
-        found = number(record.get(key)) if key in record.attributes else None
+        found = number(text(key))
         return int(found) if found is not None and found != float("inf") else None
 
     cores = value("corespersocket") or 1
@@ -112,6 +120,6 @@ def _shape(record: Record) -> NodeShape:
         sockets = cpus // (cores * threads) if cpus is not None and whole else boards
     return NodeShape(
         cores=(sockets or 1) * cores,
-        gres=gres_of(record.get("gres")),
-        absent=record.get("state").upper() == "FUTURE",
+        gres=gres_of(text("gres")),
+        absent=text("state").upper() == "FUTURE",
     )

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hpadmin.configure import stakes
-from hpadmin.configure.compare import Finding, differences
+from hpadmin.configure.compare import Finding, Loader, differences
 from hpadmin.configure.folder import fingerprint
 from hpadmin.configure.history import Result, Revision
 from hpadmin.configure.land import Conflict
-from hpadmin.configure.layout import layout
+from hpadmin.configure.layout import layout_of
 from hpadmin.configure.live import Live
-from hpadmin.configure.merge import combine
+from hpadmin.configure.merge import Outcome, combine
 from hpadmin.configure.requirements import Requirement, requirement
 from hpadmin.configure.stakes import Stake
 from hpadmin.model import Strategy
@@ -107,14 +107,15 @@ def make(
     files on disk were published and Slurm has not read them since (`is_untold`). Raises InvalidInput when a
     value cannot be written.
     """
-    outcome = combine(strategy, last=last, disk=disk, wanted=wanted, release=release)
+    loader = Loader()
+
+    def outcome_of(chosen: Strategy) -> Outcome:
+        return combine(chosen, last=last, disk=disk, wanted=wanted, release=release, loader=loader)
+
+    outcome = outcome_of(strategy)
     blocked = outcome.blocked
     # What would be written is shown also where drift keeps it from being written.
-    shown = (
-        combine(Strategy.OVERWRITE, last=last, disk=disk, wanted=wanted, release=release)
-        if blocked
-        else outcome
-    )
+    shown = outcome_of(Strategy.OVERWRITE) if blocked else outcome
     return _plan(
         Plan(
             strategy=strategy,
@@ -133,6 +134,7 @@ def make(
             new_base=last is None or dict(last) != dict(wanted),
         ),
         {**{name: content for name, content in disk.items() if name not in shown.removed}, **shown.files},
+        loader,
         release=release,
         untold=untold,
     )
@@ -152,7 +154,8 @@ def going_back(
 
     `governed` are the names of files that later applications brought: those that are not among `files` go.
     """
-    drift = combine(Strategy.OVERWRITE, last=last, disk=disk, wanted=files, release=release)
+    loader = Loader()
+    drift = combine(Strategy.OVERWRITE, last=last, disk=disk, wanted=files, release=release, loader=loader)
     plan = Plan(
         strategy=Strategy.OVERWRITE,
         changes=(),
@@ -169,7 +172,7 @@ def going_back(
         first=False,
         new_base=last is None or dict(last) != dict(wanted),
     )
-    return _plan(plan, plan.after, release=release, untold=False)
+    return _plan(plan, plan.after, loader, release=release, untold=False)
 
 
 def is_untold(current: Revision | None, live: Live | None) -> bool:
@@ -180,9 +183,9 @@ def is_untold(current: Revision | None, live: Live | None) -> bool:
     return not started.isdigit() or int(started) < datetime.fromisoformat(current.finished).timestamp()
 
 
-def _plan(plan: Plan, after: Mapping[str, bytes], *, release: str, untold: bool) -> Plan:
-    found = differences(plan.disk, after, release=release)
-    costs = _stakes(plan.live, plan.disk, after)
+def _plan(plan: Plan, after: Mapping[str, bytes], loader: Loader, *, release: str, untold: bool) -> Plan:
+    found = differences(plan.disk, after, release=release, loader=loader)
+    costs = _stakes(plan.live, plan.disk, after, loader)
     changes = [_change(difference, costs, live=plan.live is not None) for difference in found]
     told_of = {change.file for change in changes}
     for name in sorted({*plan.disk, *after}):
@@ -206,11 +209,13 @@ def _plan(plan: Plan, after: Mapping[str, bytes], *, release: str, untold: bool)
     return dataclasses.replace(plan, changes=tuple(changes), stakes=costs)
 
 
-def _stakes(live: Live | None, disk: Mapping[str, bytes], after: Mapping[str, bytes]) -> tuple[Stake, ...]:
+def _stakes(
+    live: Live | None, disk: Mapping[str, bytes], after: Mapping[str, bytes], loader: Loader
+) -> tuple[Stake, ...]:
     if live is None or "slurm.conf" not in after:
         return ()
-    running = layout(disk.get, live.release) if live.runs_the_files else None
-    return stakes.stakes(live, running, layout(after.get, live.release))
+    before = layout_of(loader.load("slurm.conf", disk), live.release) if live.runs_the_files else None
+    return stakes.stakes(live, before, layout_of(loader.load("slurm.conf", after), live.release))
 
 
 def _change(difference: Difference, costs: Collection[Stake], *, live: bool) -> Change:

@@ -55,6 +55,7 @@ class SlurmService:
     _must_register: dict[str, float] = field(default_factory=dict, init=False)
     _log_end: int = field(default=0, init=False)
     _in_memory: Layout | None = field(default=None, init=False)
+    _layouts: dict[tuple[bool, tuple[int, int]], Layout] = field(default_factory=dict, init=False)
     _looked: bool = field(default=False, init=False)
 
     def fence(self) -> Fence:
@@ -210,7 +211,10 @@ class SlurmService:
         return self._in_memory
 
     def _layout(self, files: Mapping[str, bytes], live: Live) -> Layout:
-        return layout(files.get, live.release)
+        key = (files is self.after, live.release)
+        if key not in self._layouts:
+            self._layouts[key] = layout(files, live.release)
+        return self._layouts[key]
 
     def _refuse(self, found: Collection[stakes.Stake], words: str) -> None:
         if not found:

@@ -12,7 +12,11 @@ from tests.support import labs
 
 pytestmark = pytest.mark.lab
 
-EDIT = "# ours\\nPrologFlags=Alloc\\nPartitionName=site Nodes={node}\\n"
+EDITS = {
+    0: "# ours\\nPrologFlags=Alloc\\nPartitionName=site Nodes={node}\\n",
+    3: "# ours\\nKillWait=31\\nPartitionName=other Nodes={node}\\n",
+}
+"""What somebody appends to slurm.conf before which change."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,7 @@ def steady(site: tuple[Configured, list[int]]) -> Iterator[Configured]:
 
 @pytest.mark.parametrize("strategy", ["Managed", "Merge", "Overwrite"])
 def test_groups_partitions_and_gres_change_under_running_jobs(steady: Configured, strategy: str) -> None:
-    edit = EDIT.format(node=steady.hosts("steady")[0])
+    host = steady.hosts("steady")[0]
     every = len(steady.lab.slurm_states())
     changes = [
         ("the group extra goes", {"groups": ("controller", "steady", "gpu")}, every - 2),
@@ -56,9 +60,9 @@ def test_groups_partitions_and_gres_change_under_running_jobs(steady: Configured
     ]
     for position, (what, ask, count) in enumerate(changes):
         words = steady.ask(strategy=strategy, **ask)  # type: ignore[arg-type]
-        if position in (0, 3):
-            steady.sh(f"printf '{edit}' >> {CONF}/slurm.conf")
-        if strategy == "Managed" and position in (0, 3):
+        if position in EDITS:
+            steady.sh(f"printf '{EDITS[position].format(node=host)}' >> {CONF}/slurm.conf")
+        if strategy == "Managed" and position in EDITS:
             before = steady.files()
             blocked = steady.apply(words)
             assert blocked.returncode == 4, blocked.stderr

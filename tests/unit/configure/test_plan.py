@@ -50,7 +50,7 @@ def live(
     **settings: str,
 ) -> Live:
     """A Slurm that runs `conf`."""
-    seen = layout({"slurm.conf": conf.encode()}.get, release)
+    seen = layout({"slurm.conf": conf.encode()}, release)
     return Live(
         release=release,
         settings={"HASH_VAL": "Match" if matches else "Different Ours=0x1 Slurmctld=0x2", **settings},
@@ -193,8 +193,8 @@ def test_where_the_table_has_the_order_of_the_lines_swapping_them_ends_jobs_acro
     nodes: str, release: tuple[int, int], lost: bool
 ) -> None:
     running = live(job(1, nodes), conf=BLOCK, release=release)
-    now = layout({"slurm.conf": SWAPPED.encode()}.get, release)
-    found = stakes(running, layout({"slurm.conf": BLOCK.encode()}.get, release), now)
+    now = layout({"slurm.conf": SWAPPED.encode()}, release)
+    found = stakes(running, layout({"slurm.conf": BLOCK.encode()}, release), now)
     assert [stake.reordered for stake in found] == ([True] if lost else [])
 
 
@@ -286,7 +286,7 @@ def test_written_files_are_told_once_slurmctld_started_after_them(
     ],
 )
 def test_cores_are_worked_out_as_slurm_does(attributes: str, cores: int) -> None:
-    seen = layout({"slurm.conf": f"NodeName=n {attributes}\n".encode()}.get, (24, 11))
+    seen = layout({"slurm.conf": f"NodeName=n {attributes}\n"}, (24, 11))
     assert seen.nodes["n"].cores == cores
 
 
