@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from admin_cli.report import print_table, say
+from hpadmin.configure.secrecy import shown
 
 if TYPE_CHECKING:
     from hpadmin.configure.compare import Finding
@@ -38,8 +39,8 @@ def finding_json(finding: Finding) -> dict[str, Any]:
         "file": finding.file,
         "line": finding.line,
         "setting": finding.setting,
-        "expected": finding.expected,
-        "found": finding.found,
+        "expected": shown(finding.setting, finding.expected),
+        "found": shown(finding.setting, finding.found),
         "owner": finding.owner.value,
         "message": finding.message,
     }
@@ -58,9 +59,9 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             {
                 "file": conflict.file,
                 "setting": conflict.setting,
-                "base": conflict.base,
-                "site": conflict.site,
-                "request": conflict.request,
+                "base": shown(conflict.setting, conflict.base),
+                "site": shown(conflict.setting, conflict.site),
+                "request": shown(conflict.setting, conflict.request),
                 "winner": conflict.winner,
                 "rule": conflict.rule,
             }
@@ -99,8 +100,8 @@ def print_changes(plan: Plan) -> None:
     for conflict in plan.conflicts:
         click.secho(f"conflict: {conflict.file} {conflict.setting}", fg="yellow")
         click.echo(
-            f"    on disk {_short(conflict.site, 'removed')}, in the request {_short(conflict.request, 'nothing')}: "
-            f"{conflict.rule}"
+            f"    on disk {_short(shown(conflict.setting, conflict.site), 'removed')}, "
+            f"in the request {_short(shown(conflict.setting, conflict.request))}: {conflict.rule}"
         )
     if plan.blocking:
         click.secho("Manual changes that this would undo (Managed):", fg="red", bold=True)
@@ -134,8 +135,9 @@ def print_drift(findings: Iterable[Finding]) -> None:
         none = False
         place = f"{finding.file}:{finding.line}" if finding.line else finding.file
         click.echo(
-            f"  {place}: {finding.setting}: expected {_short(finding.expected, 'nothing')}, "
-            f"found {_short(finding.found, 'nothing')} (owner: {finding.owner.value}). {finding.message}"
+            f"  {place}: {finding.setting}: expected "
+            f"{_short(shown(finding.setting, finding.expected))}, "
+            f"found {_short(shown(finding.setting, finding.found))} (owner: {finding.owner.value}). {finding.message}"
         )
     if none:
         say("no drift")

@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from hpadmin.configure import atomic, folder
+from hpadmin.configure import atomic, folder, secrecy
 from hpadmin.configure import plan as planning
 from hpadmin.configure.desired import file_mode
 from hpadmin.configure.history import FileRecord, History, Result, Revision, now, whoever_runs_this
+from hpadmin.configure.land import Conflict
 from hpadmin.configure.live import Live, WithConf
 from hpadmin.configure.plan import Plan
 from hpadmin.configure.service import SlurmService
@@ -110,7 +111,7 @@ def apply(history: History, plan: Plan, runner: Runner, order: Order) -> Revisio
     message says otherwise.
     """
     _refuse(plan, order)
-    if not plan.changes and not plan.new_base:
+    if not plan.new_base and not plan.writes and not (order.reconfigure and plan.changes):
         return None
     with history.lock(order.command):
         if history.unfinished() is not None:
@@ -284,12 +285,17 @@ def _draft(plan: Plan, order: Order, records: tuple[FileRecord, ...], *, reconfi
         inventory_digest=atomic.digest(order.inventory) if order.inventory else "",
         files=records,
         allowed_losses=tuple(sorted(order.allowed)),
-        lost=tuple(f"{each.setting}: {each.found or 'removed'}" for each in plan.lost),
-        conflicts=tuple(
-            f"{each.setting}: {each.site or 'removed'} on disk, {each.request or 'nothing'} in the request; {each.rule}"
-            for each in plan.conflicts
+        lost=tuple(
+            f"{each.setting}: {secrecy.shown(each.setting, each.found) or 'removed'}" for each in plan.lost
         ),
+        conflicts=tuple(map(_in_words, plan.conflicts)),
     )
+
+
+def _in_words(conflict: Conflict) -> str:
+    site = secrecy.shown(conflict.setting, conflict.site) or "removed"
+    request = secrecy.shown(conflict.setting, conflict.request) or "nothing"
+    return f"{conflict.setting}: {site} on disk, {request} in the request; {conflict.rule}"
 
 
 def plan_rollback(history: History, number: int | None, live: Live | None) -> tuple[Revision, Plan]:

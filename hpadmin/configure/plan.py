@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from hpadmin.configure import stakes
+from hpadmin.configure import secrecy, stakes
 from hpadmin.configure.compare import Finding, Loader, differences
 from hpadmin.configure.folder import fingerprint
 from hpadmin.configure.history import Result, Revision
@@ -80,6 +80,13 @@ class Plan:
         """All files as they will be, those that are not governed included."""
         kept = {name: content for name, content in self.disk.items() if name not in self.removed}
         return {**kept, **self.files}
+
+    @property
+    def writes(self) -> bool:
+        """Any file on disk is to change."""
+        return bool(self.removed) or any(
+            self.disk.get(name) != content for name, content in self.files.items()
+        )
 
     @property
     def restarts(self) -> tuple[Change, ...]:
@@ -227,8 +234,8 @@ def _change(difference: Difference, costs: Collection[Stake], *, live: bool) -> 
         file=difference.file,
         kind=f"{difference.subject.value} {difference.change}",
         subject=difference.setting,
-        before=difference.before,
-        after=difference.after,
+        before=secrecy.shown(difference.key, difference.before),
+        after=secrecy.shown(difference.key, difference.after),
         requires=needs,
         affects_jobs=tuple(sorted(int(stake.name) for stake in hurt if stake.kind == "job")),
         names=difference.names,
