@@ -239,7 +239,7 @@ def _carry_out(store: History, made: Plan, order: Order, *, yes: bool, output: s
     if output != "json":
         print_changes(made)
     stakes = made.refused(order.allowed)
-    if not made.changes and not made.new_base:
+    if made.is_done(reconfigure=order.reconfigure) and not made.blocking:
         if output == "json":
             print_json({"revision": None, "changes": []})
         return
@@ -247,7 +247,7 @@ def _carry_out(store: History, made: Plan, order: Order, *, yes: bool, output: s
         click.confirm("Apply this?", abort=True, err=True)
     with _interruptible():
         closed = applying.apply(store, made, Local(), order)
-    assert closed is not None
+    assert closed is not None  # there was something to do
     if output == "json":
         from admin_cli.config_show import change_json
 

@@ -111,7 +111,7 @@ def apply(history: History, plan: Plan, runner: Runner, order: Order) -> Revisio
     message says otherwise.
     """
     _refuse(plan, order)
-    if not plan.new_base and not plan.writes and not (order.reconfigure and plan.changes):
+    if plan.is_done(reconfigure=order.reconfigure):
         return None
     with history.lock(order.command):
         if history.unfinished() is not None:

@@ -88,6 +88,10 @@ class Plan:
             self.disk.get(name) != content for name, content in self.files.items()
         )
 
+    def is_done(self, *, reconfigure: bool) -> bool:
+        """There is nothing to do: neither to record, nor to write, nor (where that is wanted) to tell Slurm."""
+        return not self.new_base and not self.writes and not (reconfigure and self.changes)
+
     @property
     def restarts(self) -> tuple[Change, ...]:
         """The changes that a reconfigure does not make count."""
