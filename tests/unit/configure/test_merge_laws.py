@@ -127,15 +127,17 @@ def test_each_value_follows_the_side_that_changed_it(case: Case) -> None:
             assert result.get(place) == ours, place
         elif ours in (before, theirs):
             assert result.get(place) == theirs, place
-        elif (
-            None not in (theirs, ours)
-            and place[-1] in ("feature", "allowgroups", "nodes")
-            and "ALL" not in (theirs, ours)
-        ):
+        elif _is_list(place, before, theirs, ours):
             added = (_elements(theirs) | _elements(ours)) - _elements(before)
             assert added <= _elements(result.get(place)), place
         else:
             assert outcome.conflicts, place
+
+
+def _is_list(place: tuple[str, ...], base: str | None, site: str | None, request: str | None) -> bool:
+    """Tell whether a value is merged element by element."""
+    named = place[-1] in ("feature", "allowgroups", "nodes") and "ALL" not in (base, site, request)
+    return named and site is not None and request is not None
 
 
 def _elements(value: str | None) -> set[str]:
@@ -194,6 +196,8 @@ def test_the_first_adoption_keeps_what_the_site_has(case: Case) -> None:
             assert result.get(place) == request[place], place
         elif site[place] == request[place]:
             assert result.get(place) == site[place], place
+        elif _is_list(place, None, site[place], request[place]):
+            assert _elements(result.get(place)) == _elements(site[place]) | _elements(request[place]), place
         else:
             assert outcome.conflicts
     again = combine(Strategy.MERGE, last=None, disk=disk, wanted=case.wanted)
