@@ -59,7 +59,8 @@ def test_nothing_but_the_one_error_is_raised(text: str) -> None:
         assert count(text) == len(expand(text))
     except HostlistError:
         return
-    assert expand(fold([text])) == expand(text) or not text.isalnum()
+    if "[" not in text and "]" not in text:
+        assert expand(fold([text])) == expand(text)
 
 
 def test_split_cuts_outside_brackets() -> None:
