@@ -315,9 +315,10 @@ class Lander:
             document = self.documents.get(name)
             if name in wanted or document is None or not all(each.is_silent for each in document.statements):
                 continue
+            written = {name, name.rpartition("/")[2]}
             for parent in self.documents.values():
-                written = {name, name.rpartition("/")[2]}
-                edit.keep(parent, lambda statement, gone=written: statement.include not in gone)  # type: ignore[misc]
+                places = [place for place, each in enumerate(parent.statements) if each.include in written]
+                edit.remove(parent, places)
             self.dropped.add(name)
             del self.documents[name]
 

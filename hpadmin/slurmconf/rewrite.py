@@ -110,9 +110,8 @@ def _plainly_with(statement: Statement, lowered: str, value: str) -> Statement |
     text = statement.logical.text
     if lexer.tokens(text) is None:
         return None
-    found = None
-    for found in _token(lowered).finditer(text):  # noqa: B007 - the last one counts
-        pass
+    matches = list(_token(lowered).finditer(text))
+    found = matches[-1] if matches else None
     if found is None or not found.start():
         return None
     start, end = found.span(1)
