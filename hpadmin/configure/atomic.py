@@ -100,8 +100,10 @@ def bring_back(path: Path, expected: str) -> bool:
 
 def tidy(path: Path) -> None:
     """Remove what `stage` and `keep` left beside `path`."""
-    staged_name(path).unlink(missing_ok=True)
-    kept_name(path).unlink(missing_ok=True)
+    for left in (staged_name(path), kept_name(path)):
+        # Asked first: where the filesystem is read-only even removing what is not there fails.
+        if os.path.lexists(left):
+            left.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:
@@ -131,10 +133,10 @@ def write(path: Path, content: bytes, *, mode: int, owner: tuple[int, int] | Non
                 os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-    except OSError:
+    except OSError as error:
         with contextlib.suppress(OSError):
             path.unlink()
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # write() names no file
 
 
 def sync_folder(folder: Path) -> None:

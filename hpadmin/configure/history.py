@@ -238,7 +238,7 @@ class History:
     ) -> Revision:
         """Record a new revision as unfinished and give it the next number. The lock must be held.
 
-        It appears whole or not at all. Raises OSError, nothing being recorded then, for example on a full disk.
+        It appears whole or not at all. Raises OperationFailed, nothing being recorded then, on a full disk for example.
         """
         number = (self._numbers() or (0,))[-1] + 1
         numbered = dataclasses.replace(revision, number=number)
@@ -257,9 +257,9 @@ class History:
             atomic.write(draft / "record.json", _encode(numbered), mode=0o600)
             atomic.sync_folder(draft)
             draft.rename(self._folder(number))
-        except OSError:
+        except OSError as error:
             shutil.rmtree(draft, ignore_errors=True)
-            raise
+            raise self._unusable(error) from error
         atomic.sync_folder(self._revisions)
         return numbered
 
@@ -275,8 +275,11 @@ class History:
 
         The kernel frees it with the process, however that ends.
         """
-        _private(self._revisions)
-        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _private(self._revisions)
+            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -287,11 +290,18 @@ class History:
                     hint="wait for it to end, then plan again",
                 ) from error
             holder = f"{purpose} by {whoever_runs_this()} on {socket.gethostname()}, pid {os.getpid()}, since {now()}"
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, holder.encode(), 0)
+            with contextlib.suppress(OSError):  # a full disk: then it is held without a name
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, holder.encode(), 0)
             yield
         finally:
             os.close(descriptor)
+
+    def _unusable(self, error: OSError) -> OperationFailed:
+        return OperationFailed(
+            f"nothing can be recorded, so nothing was written: {error.filename or self.folder}: {error.strerror}",
+            hint="the state folder (--state-dir) needs space and must be writable",
+        )
 
     def _folder(self, number: int) -> Path:
         return self._revisions / f"{number:06d}"

@@ -103,7 +103,11 @@ class Recorder:
         sys.stderr.write(f"{self.rows[-1]}\n")
 
     def _on_disk(self) -> str:
-        found = {name: digest for name, digest in self.site.files().items() if "hpadmin-" not in name}
+        found = {
+            name: digest
+            for name, digest in self.site.files().items()
+            if "hpadmin-" not in name and "ballast" not in name
+        }
         return "before" if found == self.before else "after" if found == self.wanted else "mixed"
 
     def _slurmctld(self) -> str:

@@ -279,3 +279,33 @@ def test_the_second_of_two_is_told_who_holds_the_lock(history: History) -> None:
             other.lock("rollback"),
         ):
             pytest.fail("two held the lock")
+
+
+def test_a_state_folder_without_space_or_rights_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    write(tmp_path / "etc", BEFORE)
+    (tmp_path / "state").write_text("a file where a folder should be")
+    history = History(tmp_path / "state", tmp_path / "etc")
+    with (
+        pytest.raises(OperationFailed, match="nothing can be recorded, so nothing was written"),
+        history.lock("apply"),
+    ):
+        pytest.fail("the lock was taken")
+    assert on_disk(history.conf_dir) == BEFORE
+
+
+def test_a_full_disk_is_named_with_the_file_that_did_not_fit(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_content = os.fsync
+
+    def full(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == ".slurm.conf.hpadmin-new":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_content(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        OperationFailed, match=r"slurm\.conf\.hpadmin-new cannot be written: No space left on device"
+    ):
+        apply(history, FakeSlurm())
+    assert on_disk(history.conf_dir) == BEFORE

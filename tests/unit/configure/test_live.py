@@ -79,3 +79,22 @@ def test_every_command_reads_the_folder_in_question() -> None:
 def test_an_answer_that_cannot_be_read_is_no_answer(command: str, said: str) -> None:
     with pytest.raises(OperationFailed):
         look(Recorded(**{command: said}))
+
+
+def test_what_went_wrong_is_told_without_what_cleans_the_environment() -> None:
+    class Refused(Recorded):
+        def run(
+            self,
+            argv: Sequence[str],
+            *,
+            timeout: float,
+            stdin: str | None = None,
+            env: Mapping[str, str] | None = None,
+        ) -> Completed:
+            return Completed(tuple(argv), 1, "", "Unable to contact slurm controller\n")
+
+    with pytest.raises(OperationFailed) as caught:
+        look(Refused())
+    assert (
+        caught.value.message == "scontrol show config exited 1 and said: Unable to contact slurm controller"
+    )
