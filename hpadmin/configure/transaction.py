@@ -220,7 +220,8 @@ class Transaction:
                 if refusal:
                     self._close(Result.KEPT, *remarks, refusal)
                     return
-            edited = self._restore()
+            published = self.revision.phase is not Phase.PREPARED
+            edited = self._restore() if published else []
             if edited:
                 remarks.append(f"changed by somebody else since, and left alone: {', '.join(edited)}")
             if told:
