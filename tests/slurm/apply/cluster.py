@@ -49,6 +49,8 @@ SelectType=select/cons_tres
 MailProg=/bin/true
 GresTypes=gpu
 SlurmdTimeout=3600
+MessageTimeout=5
+TCPTimeout=1
 """
 
 

@@ -91,12 +91,10 @@ def test_gres_come_to_an_idle_node_and_go_again(cluster: tuple[Cluster, int]) ->
     slurm, _ = cluster
     made = files({name: PLAIN[name] for name in NODES[:4]}, gres={"n3": 4})
     wanted = {**made, "slurm.conf": made["slurm.conf"] + b"PartitionName=p2 Nodes=n2\n"}
-    slurm.apply(wanted)
-    node = slurm.look().nodes["n3"]
-    assert (node.gres, str(node.state)) == ("gpu:4", "IDLE")
-    slurm.apply(FOUR)
-    node = slurm.look().nodes["n3"]
-    assert (node.gres, str(node.state)) == ("", "IDLE")
+    for configuration, gres in ((wanted, "gpu:4"), (FOUR, "")):
+        slurm.apply(configuration)
+        slurm.await_idle(("n3",))
+        assert slurm.look().nodes["n3"].gres == gres
 
 
 def test_gpus_that_a_node_does_not_have_are_taken_back(cluster: tuple[Cluster, int]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from hpadmin.errors import OperationFailed
 from hpadmin.slurm import sandbox
-from tests.slurm.apply.cluster import NODES, Cluster, files
+from tests.slurm.apply.cluster import NODES, Cluster, files, wait
 
 pytestmark = pytest.mark.slurm
 
@@ -59,6 +59,12 @@ def busy(running: Cluster) -> tuple[Cluster, Jobs]:
         spare=running.submit("-p", "spare", "-w", "n3"),
         wants=running.submit("--hold", "-w", "n5", run=False),
         either=running.submit("--hold", "-p", "dev,idle", run=False),
+    )
+    # slurmctld writes its state down every few seconds; the throw-away one starts from there.
+    submitted = running.sh("date +%s").strip()
+    wait(
+        lambda: running.sh("stat -c %Y /var/spool/slurmctld/job_state") > submitted,
+        "slurmctld wrote its jobs down",
     )
     return running, jobs
 
