@@ -134,7 +134,9 @@ def processes(machine: Machine, program: str) -> list[int]:
         status = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
         alive = status.get("State", ["X"])[0] not in "ZX"
         ours = alive and len(status.get("NSpid", [""])) == 1
-        if ours and status.get("Name") == [name[:15]] and _in_order(arguments, command):
+        # A reconfigured slurmctld or slurmd has the name of the file that it is: slurmctld-wlm with Debian.
+        named = status.get("Name") in ([name[:15]], [f"{name}-wlm"[:15]])
+        if ours and named and _in_order(arguments, command):
             found.append(int(entry.name))
     return sorted(found)
 

@@ -31,7 +31,8 @@ def test_processes_are_ours_and_alive(tmp_path: Path) -> None:
     process(tmp_path, 11, "slurmd", state="Z")
     process(tmp_path, 12, "slurmd", namespaces="\t1")  # in a container
     process(tmp_path, 13, "slurmctld")
-    assert processes(host, "slurmd") == [10]
+    process(tmp_path, 14, "slurmd-wlm")  # after a reconfigure
+    assert processes(host, "slurmd") == [10, 14]
 
 
 def test_a_program_with_arguments_is_told_from_its_other_commands(tmp_path: Path) -> None:
