@@ -148,6 +148,14 @@ def controller(roomy: Box) -> Iterator[Box]:
     roomy.run(["sbatch", "-w", "n1", "-N1"], timeout=20, stdin=script).check()
     roomy.run(["sbatch", "-p", "old", "-H"], timeout=20, stdin=script).check()
     until(lambda: roomy.run(["squeue", "-h", "-o", "%N", "-j", "1"], timeout=10).stdout.strip() == "n1")
+    # slurmctld writes its state down every few seconds; the throw-away one starts from there.
+    submitted = int(roomy.run(["date", "+%s"], timeout=10).stdout)
+    until(
+        lambda: (
+            int(roomy.run(["stat", "-c", "%Y", "/var/spool/real/job_state"], timeout=10).stdout or 0)
+            > submitted
+        )
+    )
     yield roomy
     pid = roomy.run(["cat", "/run/slurmctld.pid"], timeout=10).stdout.strip()
     roomy.run(["kill", "-9", pid], timeout=10)
