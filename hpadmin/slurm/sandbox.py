@@ -156,7 +156,8 @@ def _host_source() -> str:
     return resources.files("hpadmin.slurm").joinpath("sandbox_host.py").read_text(encoding="utf-8")
 
 
-_LINE = re.compile(r"^slurmctld: (?:(?P<severity>fatal|error|warning): )?(?P<text>.*)$")
+# 24.11 puts its name before each line, 26.05 the time.
+_LINE = re.compile(r"^(?:slurmctld: |\[[^\]]*\] )(?:(?P<severity>fatal|error|warning): )?(?P<text>.*)$")
 _PLACE = re.compile(r"file (?P<file>\S+) line (?P<line>\d+)")
 _JOB = re.compile(
     r"^(?:Aborting |(?:Invalid (?:nodes|partition|req_nodes) \(.*\)|No partition) for )"

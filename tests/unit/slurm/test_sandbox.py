@@ -272,3 +272,17 @@ def test_where_the_state_lacks_what_slurmdbd_knows_it_is_taken_out() -> None:
     ]
     assert b"slurmdbd" in with_database
     assert b"slurmdbd" not in without
+
+
+def test_lines_of_26_05_begin_with_the_time() -> None:
+    verdict = sandbox.judge(
+        [
+            "[2026-11-22T15:50:21.347] slurmctld version 26.05.5 started on cluster c(1)",
+            '[2026-11-22T15:50:21.411] error: _find_node_record: lookup failure for node "n9"',
+            "[2026-11-22T15:50:21.411] fatal: Invalid node names in partition q",
+        ],
+        Order("/tmp/x", {}, "c", {}, (), "root", None, alone=True),
+        primary=False,
+        seconds=0.1,
+    )
+    assert [message.text for message in verdict.said(Severity.FATAL)] == ["Invalid node names in partition q"]
