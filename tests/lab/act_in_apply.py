@@ -11,10 +11,10 @@ import sys
 
 import admin_cli.config_changes as changes
 from admin_cli.main import cli
+from admin_cli.report import say
 
 STEP, COMMAND, WORDS = sys.argv[1], sys.argv[2], sys.argv[3:]
 PASSED = 0
-TELL = changes.say
 
 
 def act(message: str) -> None:
@@ -24,8 +24,8 @@ def act(message: str) -> None:
         if STEP in (str(PASSED), message.strip()):
             subprocess.run(["sh", "-c", COMMAND], check=False)
         PASSED += 1
-    TELL(message)
+    say(message)
 
 
-changes.say = act
+vars(changes)["say"] = act
 cli(WORDS)

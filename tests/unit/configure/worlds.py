@@ -80,11 +80,17 @@ def worlds(draw: st.DrawFn) -> World:
         prologs=tuple(draw(st.lists(st.sampled_from(["/p/a", "/p/b", "/p/c"]), unique=True, max_size=2))),
         nodes=nodes,
         partitions=partitions,
-        gres={name: draw(st.sampled_from(["/dev/a[0-3]", "/dev/a[0-7]"])) for name in nodes if draw(st.booleans())},
+        gres={
+            name: draw(st.sampled_from(["/dev/a[0-3]", "/dev/a[0-7]"]))
+            for name in nodes
+            if draw(st.booleans())
+        },
     )
 
 
-def _edited(draw: st.DrawFn, attributes: Attributes, choices: dict[str, st.SearchStrategy[str]]) -> Attributes:
+def _edited(
+    draw: st.DrawFn, attributes: Attributes, choices: dict[str, st.SearchStrategy[str]]
+) -> Attributes:
     result = dict(attributes)
     for key, values in choices.items():
         action = draw(st.sampled_from(["keep", "keep", "keep", "set", "remove"]))
@@ -149,7 +155,10 @@ def request_style(world: World) -> dict[str, str]:
     lines = ["# rendered", *[f"{key}={_value(value)}" for key, value in world.settings.items()]]
     lines += [f"Prolog={value}" for value in world.prologs]
     lines += ["", *[_line("NodeName", name, attributes) for name, attributes in sorted(world.nodes.items())]]
-    lines += ["", *[_line("PartitionName", name, attributes) for name, attributes in sorted(world.partitions.items())]]
+    lines += [
+        "",
+        *[_line("PartitionName", name, attributes) for name, attributes in sorted(world.partitions.items())],
+    ]
     gres = [f"NodeName={name} Name=gpu Type=h100 File={file}" for name, file in sorted(world.gres.items())]
     return {"slurm.conf": "\n".join(lines) + "\n", "gres.conf": "\n".join(["# rendered", *gres]) + "\n"}
 
@@ -157,7 +166,8 @@ def request_style(world: World) -> dict[str, str]:
 @st.composite
 def site_style(draw: st.DrawFn, world: World) -> dict[str, str]:
     """The same, as people write it: folded, reordered, commented, in another case, with an Include."""
-    case: Callable[[str], str] = draw(st.sampled_from([str, str.lower, str.upper]))
+    cases: list[Callable[[str], str]] = [str, str.lower, str.upper]
+    case = draw(st.sampled_from(cases))
     newline = draw(st.sampled_from(["\n", "\r\n"]))
     sign = draw(st.sampled_from(["=", " = "]))
 
@@ -165,14 +175,18 @@ def site_style(draw: st.DrawFn, world: World) -> dict[str, str]:
         return line + draw(st.sampled_from(["", "", " # why", "   #x=y"]))
 
     settings = [
-        commented(f"{case(key)}{sign}{_value(value)}") for key, value in world.settings.items() if key != "ClusterName"
+        commented(f"{case(key)}{sign}{_value(value)}")
+        for key, value in world.settings.items()
+        if key != "ClusterName"
     ]
     prologs = iter([commented(f"{case('Prolog')}={value}") for value in world.prologs])
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for name, attributes in world.nodes.items():
         groups.setdefault(tuple(attributes.items()), []).append(name)
     nodes = [
-        commented(_line(case("NodeName"), hostlist.fold(names), {case(key): value for key, value in attributes}))
+        commented(
+            _line(case("NodeName"), hostlist.fold(names), {case(key): value for key, value in attributes})
+        )
         for attributes, names in groups.items()
     ]
     partitions = [
@@ -186,8 +200,11 @@ def site_style(draw: st.DrawFn, world: World) -> dict[str, str]:
         commented(f"{case('NodeName')}={hostlist.fold(names)} type=h100 Name=gpu file={file}")
         for file, names in devices.items()
     ]
-    shuffled = draw(st.permutations([*settings, *nodes, *partitions, "", "# a comment", "#MailProg=/x", *world.prologs]))
-    body = [next(prologs) if line in world.prologs else line for line in shuffled]  # their order has a meaning
+    lines = [*settings, *nodes, *partitions, "", "# a comment", "#MailProg=/x", *world.prologs]
+    shuffled = draw(st.permutations(lines))
+    body = [
+        next(prologs) if line in world.prologs else line for line in shuffled
+    ]  # their order has a meaning
     cut = draw(st.integers(0, len(body)))
     head = [f"ClusterName{sign}{world.settings['ClusterName']}"]
     files = {"gres.conf": newline.join(draw(st.permutations(gres)))}
