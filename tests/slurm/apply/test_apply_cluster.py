@@ -180,6 +180,29 @@ def test_a_slurmd_that_hangs_on_the_way_undoes_the_change(cluster: tuple[Cluster
     assert_runs(slurm, FOUR)
 
 
+def test_where_going_back_would_end_a_job_the_new_files_stay(cluster: tuple[Cluster, int]) -> None:
+    slurm, _ = cluster
+    larger = nodes(*NODES[:5])
+    started = []
+
+    def job_on_the_new_node_and_trouble_on_another() -> None:
+        slurm.start_nodes("n5")
+        slurm.await_idle(("n5",))
+        started.append(slurm.submit("-w", "n5"))
+        slurm.sh("scontrol update nodename=n2 state=down reason=broken")
+
+    trouble = raising_at("verify", job_on_the_new_node_and_trouble_on_another)
+    with pytest.raises(
+        OperationFailed, match=r"n2 went down: broken; going back would end job .*the new files stay"
+    ):
+        slurm.apply(larger, step=trouble)
+    assert_runs(slurm, larger)
+    assert slurm.job_state(started[0]) == "RUNNING"
+    assert slurm.history.revisions()[-1].result is Result.KEPT
+    slurm.sh(f"scancel {started[0]}; scontrol update nodename=n2 state=resume")
+    slurm.await_idle(("n2", "n5"))
+
+
 def test_a_slurmd_that_was_dead_before_does_not_stand_in_the_way(cluster: tuple[Cluster, int]) -> None:
     slurm, _ = cluster
     slurm.sh("kill -KILL $(cat /run/slurmd-n2.pid); scontrol update nodename=n2 state=down reason=dead")
