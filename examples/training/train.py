@@ -48,7 +48,8 @@ def shard(rank: int) -> tuple[np.ndarray, np.ndarray]:
 def gradient(weights: np.ndarray, data: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Return the gradient of the squared error."""
     inputs, targets = data
-    return inputs.T @ (inputs @ weights - targets) / len(targets)
+    residual: np.ndarray = inputs @ weights - targets
+    return np.asarray(inputs.T @ residual / len(targets))
 
 
 class Checkpoint:

@@ -19,7 +19,7 @@ def evaluate(layout: BlockLayout, demand: Demand, pool: Pool, release: Release) 
     return _Evaluation(layout, demand, pool, release).run()
 
 
-class _Failed(Exception):  # noqa: N818 - never leaves this module
+class _Failed(Exception):
     def __init__(self, code: Code, action: Action, why: str, left: int = 0) -> None:
         super().__init__(why)
         self.answer = Answer(code, left, action, why=why)
