@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from hpadmin.errors import OperationFailed
 from hpadmin.model import NodeType
+from hpadmin.topology.imex import NODES_CONFIG, imex_domains
 from lifecycle.daemon import InitScript, Running, Stopped, last_words
 from lifecycle.engine import Stage
 from lifecycle.initscripts import SACKD, SLURMD, Daemon
@@ -92,8 +94,17 @@ def compute(situation: Situation) -> Iterator[Step]:
     if situation.settings.auth == "munge":
         # With auth/slurm, commands borrow slurmd's or sackd's key: before slurmd runs there is nobody to ask.
         yield ControllerKnows(situation.name, situation.conf_server)
+    yield from _imex(situation)
     yield from _configless(situation, SLURMD, log)
     yield Registered(situation.name, log)
+
+
+def _imex(situation: Situation) -> Iterator[Step]:
+    """An UltraServer's node: the list of those that it shares memory with, for the IMEX daemon."""
+    for domain in imex_domains(situation.cluster):
+        if situation.name in domain.nodes:
+            yield Directory(str(PurePosixPath(NODES_CONFIG).parent))
+            yield File(NODES_CONFIG, domain.nodes_config)
 
 
 def _configless(situation: Situation, daemon: Daemon, log: str = "") -> Iterator[Step]:

@@ -55,6 +55,17 @@ def test_slurm_knows_the_blocks(lab: Lab) -> None:
     assert "BlockSize=4" in said
 
 
+def test_every_node_knows_those_it_shares_memory_with(lab: Lab) -> None:
+    computes = [node.instance for node in lab.nodes() if node.role == "compute"]
+    for instance in computes:
+        said = lab.runner(instance.name).run(["cat", "/etc/nvidia-imex/nodes_config.cfg"], timeout=20).check()
+        assert said.stdout.split() == [
+            one.address for one in computes if one.ultraserver == instance.ultraserver
+        ]
+    assert "SwitchType" in (config := labs.login(lab, "scontrol", "show", "config").stdout)
+    assert "switch/nvidia_imex" in config
+
+
 def test_a_whole_block(lab: Lab) -> None:
     assert sorted(run(lab, "-N4").values()) == [4]
 
