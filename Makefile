@@ -13,8 +13,9 @@ PYTEST_ARGS ?=
 
 .PHONY: demo test unit lint bench images engine clean
 
+# Two at a time, a file's tests together: most of them wait for daemons.
 test: $(VENV)/.ready images
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 demo: $(VENV)/.ready images
 	$(BIN)/python examples/demo.py
