@@ -61,7 +61,10 @@ def test_both_ways_to_track_processes(host: Box, tracking: str) -> None:
 )
 def test_a_later_release(later_host: Box, name: str) -> None:
     options = replace(CASES[name].options, release="26.05")
-    assert complaints(later_host, CASES[name].make(), options) == []
+    # With several topologies Slurm tells of each which nodes belong to the others: that is what they are for.
+    partial = ("Blocks lack access to", "switches lack access to", "no switch can reach all nodes")
+    said = complaints(later_host, CASES[name].make(), options)
+    assert [line for line in said if not any(words in line for words in partial)] == []
 
 
 SIXTEEN_THOUSAND = (
