@@ -33,7 +33,7 @@ class Row:
     said: str
     """The first line of what the command said went wrong; empty after a kill."""
     on_disk: str
-    """``before``, ``after``, or ``mixed``, right after the fault."""
+    """``before``, ``after``, or ``mixed`` (or edited by hand), right after the fault."""
     slurmctld: str
     """What slurmctld ran right after the fault: ``before``, ``after``, ``down``."""
     next_run: str
@@ -58,8 +58,8 @@ class Recorder:
         self.wanted = self.site.files()
         self.put_back()
 
-    def ask(self) -> list[str]:
-        return self.site.ask(strategy="Overwrite", groups=REMAINING)
+    def ask(self, strategy: str = "Overwrite") -> list[str]:
+        return self.site.ask(strategy=strategy, groups=REMAINING)
 
     def put_back(self) -> str:
         """Bring the lab to the state that every row begins with; return what was said of an unfinished run."""
@@ -81,13 +81,16 @@ class Recorder:
         prepare: Callable[[], object] = lambda: None,
         mend: Callable[[], object] = lambda: None,
         words: tuple[str, ...] = (),
+        strategy: str = "Overwrite",
     ) -> None:
         """Break an application and append the row."""
         prepare()
-        done = self.site.acting(at, do, self.ask(), *words)
+        done = self.site.acting(at, do, self.ask(strategy), *words)
         killed = done.returncode in (137, -9)
         second = self.site.sh(f"cat {SECOND} 2>/dev/null || true; rm -f {SECOND}")
-        said = [line for line in (second + done.stderr).splitlines() if line.startswith("hpadmin: ")]
+        lines = (second + done.stderr).splitlines()
+        said = [" ".join(lines[place : place + 2]) if line.endswith(":") else line
+                for place, line in enumerate(lines) if line.startswith("hpadmin: ")]  # fmt: skip
         on_disk, slurmctld = self._on_disk(), self._slurmctld()
         mend()
         next_run = self.put_back()
@@ -206,6 +209,16 @@ def _daemons(table: Recorder) -> None:
 
 def _others(table: Recorder) -> None:
     site = table.site
+    broken = f"printf 'PartitionName=broken Nodes=nobody\\n' >> {CONF}/slurm.conf"
+    mended = f"sed -i '/^PartitionName=broken/d' {CONF}/slurm.conf"
+    for how, words in (("", ()), (", and nothing looked before", ("--no-sandbox",))):
+        table.record(
+            f"Merge keeps a line by hand that slurmctld does not start with{how}",
+            prepare=lambda: site.sh(broken),
+            mend=lambda: site.sh(mended),
+            words=words,
+            strategy="Merge",
+        )
     table.record(
         "a second run meanwhile (what it said is the second's)",
         at="reconfigure",
@@ -229,7 +242,10 @@ def markdown(rows: list[Row]) -> str:
         "Each row is an application that takes two groups out of a running cluster of five nodes (containers, Slurm",
         "24.11.5, a job on each of the two other nodes), broken as the first column says. *On disk* and *slurmctld*",
         "are what there was right after, before anybody did anything about it; *next run* is what the next",
-        "`hpadmin config apply` found to do. Made by `python -m tests.lab.record_apply_faults`.",
+        "`hpadmin config apply` found left to do. *mixed* is a",
+        "set of files between the two, or one with somebody's edit. *Lost* are jobs that did not run on, nodes that were",
+        "not idle or at work in the end, files that were not as wanted. Made by",
+        "`python -m tests.lab.record_apply_faults`.",
         "",
         "| fault | exit | on disk | slurmctld | next run | lost | what it said |",
         "|---|---|---|---|---|---|---|",
