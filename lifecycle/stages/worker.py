@@ -75,12 +75,30 @@ class Registered:
             raise Transient(f"node {self.name} has not registered yet{last_words(machine, self.log)}")
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """sackd has the configuration: users' commands work from now on."""
+
+    conf_server: str
+    clock: Clock = field(default_factory=Clock)
+
+    def lacking(self, machine: Machine) -> str | None:
+        # The cheapest command that reads the configuration and asks nobody.
+        answer = machine.runner.run(["scontrol", "show", "hostnames", "x"], timeout=20)
+        return None if answer.returncode == 0 else "fetch the configuration from the controller"
+
+    def make(self, machine: Machine) -> None:
+        if not self.clock.wait_until(lambda: self.lacking(machine) is None, 30, every=0.3):
+            raise Transient(f"no configuration came from the controller at {self.conf_server} yet")
+
+
 def login(situation: Situation) -> Iterator[Step]:
     """Yield the steps of a login node: sackd keeps the configuration fresh for users' commands."""
     yield Stopped("slurmctld", "slurmctld")
     yield Stopped("slurmdbd", "slurmdbd")
     yield Stopped("slurmd", "slurmd")
     yield from _configless(situation, SACKD)
+    yield Fetched(situation.conf_server)
 
 
 def compute(situation: Situation) -> Iterator[Step]:

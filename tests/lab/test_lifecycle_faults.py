@@ -17,7 +17,7 @@ from hpadmin.lab.engine import ContainerRunner, connect
 from hpadmin.slurm.command import Completed
 from tests.support import labs
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.unsettled]
 
 ON_CREATE = "/opt/hpadmin/lifecycle/on_create.sh"
 STATE = "/var/lib/hpadmin/lifecycle/state.json"

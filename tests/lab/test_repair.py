@@ -27,7 +27,7 @@ from hpadmin.slurm.commands import CommandReader
 from tests.support import labs
 from tests.support.faults import FAULTS, FaultKind
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.unsettled]
 
 LIFECYCLE = "profile: container\nhealth_check: true\nslurm:\n  health_check_interval: 10\n"
 SETTINGS = """

@@ -20,7 +20,7 @@ from hpadmin.slurm.commands import CommandReader
 from hpadmin.slurm.control import CommandControl
 from tests.support import labs
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.unsettled]
 
 STEP = """#!/bin/bash
 srun bash -c 'echo start $HPADMIN_RESUME_COUNT of $SLURM_NNODES on $SLURMD_NODENAME; sleep %d'
