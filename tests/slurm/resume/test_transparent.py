@@ -23,7 +23,11 @@ pytestmark = pytest.mark.slurm
         "srun OPTION -N1 -J some-name bash -c 'echo $SLURM_JOB_NAME'",
         "srun OPTION -N1 -n1 true & srun OPTION -N1 -n1 bash -c 'exit 4' & wait -n; wait -n; echo both",
         "timeout -s TERM 3 srun OPTION -N1 sleep 60; echo $?",
-        "script -qec 'srun OPTION -N1 --pty bash -c \"tty >/dev/null && echo a terminal\"' /dev/null",
+        # A plain srun itself loses a terminal's last words now and then when the program ends at once.
+        pytest.param(
+            "script -qec 'srun OPTION -N1 --pty bash -c \"tty >/dev/null && echo a terminal\"' /dev/null",
+            marks=pytest.mark.unsettled,
+        ),
     ],
 )
 def test_output_and_exit_code_are_the_same(slurm: Cluster, command: str) -> None:
