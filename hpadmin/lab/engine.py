@@ -10,20 +10,22 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
+import struct
 import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import docker
 import docker.errors
-from docker.utils.socket import frames_iter
 
 from hpadmin.errors import OperationFailed
 from hpadmin.slurm.command import Completed
 
 _STDOUT, _STDERR = 1, 2
+_HEADER = struct.Struct(">BxxxL")
+"""Before each piece of output: which stream, how many bytes (Docker Engine API, attach to a container)."""
 
 
 def connect(timeout: float = 60) -> docker.DockerClient:
@@ -112,20 +114,24 @@ class ContainerRunner:
 def _converse(stream: Any, stdin: str | None, *, deadline: float) -> tuple[bytes, bytes]:
     """Send `stdin`, read both outputs to their end; raise OperationFailed once `deadline` passed."""
     raw: socket.socket = getattr(stream, "_sock", stream)
-    out, err = bytearray(), bytearray()
+    # The answer's headers were read through a buffer, and a quick command's output may be in it by now: docker's own
+    # reader goes on below that buffer and loses it. Nor does that reader know a time limit.
+    reader: BinaryIO = stream._response.raw._fp.fp
+    outputs = {_STDOUT: bytearray(), _STDERR: bytearray()}
     try:
         raw.settimeout(max(1.0, deadline - time.monotonic()))
         if stdin is not None:
             raw.sendall(stdin.encode("utf-8", "surrogateescape"))
             raw.shutdown(socket.SHUT_WR)
-        frames: Iterator[tuple[int, bytes]] = frames_iter(stream, tty=False)  # type: ignore[no-untyped-call]
-        for kind, chunk in frames:
-            (out if kind == _STDOUT else err).extend(chunk)
+        while len(header := reader.read(_HEADER.size)) == _HEADER.size:
+            kind, length = _HEADER.unpack(header)
+            outputs.get(kind, outputs[_STDOUT]).extend(reader.read(length))
+            raw.settimeout(max(1.0, deadline - time.monotonic()))
     except TimeoutError as error:
         raise OperationFailed("the container does not answer (paused, or its engine is stuck)") from error
     finally:
         stream.close()
-    return bytes(out), bytes(err)
+    return bytes(outputs[_STDOUT]), bytes(outputs[_STDERR])
 
 
 def _exit_code(api: Any, execution: str) -> int:
