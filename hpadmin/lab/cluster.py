@@ -303,7 +303,7 @@ class Lab:
             instance_id=_instance_id(),
         )
         container = self._client.containers.get(old.container)
-        tag = container.image.tags[0] if container.image and container.image.tags else "hpadmin/node:24.11"
+        image_id = container.attrs["Image"]
         donor = self.controller().container
         bundle = machine.read_folder(self._client.containers.get(donor), BUNDLE)
         facts = json.loads(_text(self._read(donor, f"{FACTS}/resource_config.json")))
@@ -311,7 +311,7 @@ class Lab:
         machine.remove(container)
         config = resource_config(facts["ClusterConfig"]["ClusterName"], _in_order([*others, new]))
         files = {file: _text(content) for file, content in bundle.items()}
-        machine.create(self._client, self.name, new, tag, network.name, _facts(config, files, key))
+        machine.create(self._client, self.name, new, image_id, network.name, _facts(config, files, key))
         self._tell_everyone(config, files)
         return new
 

@@ -1,7 +1,8 @@
 """The images that the lab and the tests run: Debian's Slurm of a release, and hpadmin on top of it.
 
 `ensure_slurm` gives Slurm alone (``hpadmin/slurm:24.11``), `ensure_node` a machine that can become any node
-(``hpadmin/node:24.11``). Docker's layer cache makes both quick when nothing changed.
+(``hpadmin/node:24.11``). Docker's layer cache makes both quick when nothing changed. Each returns the id of
+the image, not its tag: a tag moves when another checkout builds its own at the same time.
 """
 
 from __future__ import annotations
@@ -34,19 +35,18 @@ def _quiet(message: str) -> None:
 
 
 def ensure_slurm(client: docker.DockerClient, release: str, *, say: Say = _quiet) -> str:
-    """Build what is missing of Slurm's image for `release`; return its tag.
+    """Build what is missing of Slurm's image for `release`; return its id.
 
     Raises InvalidInput for a release that no Debian suite carries, OperationFailed when building fails.
     """
     tag = f"hpadmin/slurm:{release}"
     with tempfile.TemporaryDirectory(prefix="hpadmin-image-") as context:
         shutil.copy(resources.directory("containers") / "slurm" / "Dockerfile", context)
-        _build(client, Path(context), release, target="slurm", tag=tag, say=say)
-    return tag
+        return _build(client, Path(context), release, target="slurm", tag=tag, say=say)
 
 
 def ensure_node(client: docker.DockerClient, release: str = "24.11", *, say: Say = _quiet) -> str:
-    """Build the image of a node, with this very hpadmin installed; return its tag.
+    """Build the image of a node, with this very hpadmin installed; return its id.
 
     Raises as `ensure_slurm` does.
     """
@@ -58,18 +58,16 @@ def ensure_node(client: docker.DockerClient, release: str = "24.11", *, say: Say
         _copy_hpadmin(context / "site-packages")
         _copy_tree(resources.directory("slurm_plugins"), context / "slurm_plugins")
         _wheelhouse(client, slurm, context / "wheels", say)
-        _build(client, context, release, target="node", tag=tag, say=say)
-    return tag
+        return _build(client, context, release, target="node", tag=tag, say=say)
 
 
 def ensure_file_server(client: docker.DockerClient, release: str = "24.11", *, say: Say = _quiet) -> str:
-    """Build the image of the lab's file server; return its tag. Raises as `ensure_slurm` does."""
+    """Build the image of the lab's file server; return its id. Raises as `ensure_slurm` does."""
     tag = f"hpadmin/fileserver:{release}"
     with tempfile.TemporaryDirectory(prefix="hpadmin-image-") as folder:
         context = Path(folder)
         _copy_tree(resources.directory("containers") / "fileserver", context)
-        _build(client, context, release, target=None, tag=tag, say=say)
-    return tag
+        return _build(client, context, release, target=None, tag=tag, say=say)
 
 
 def _copy_hpadmin(destination: Path) -> None:
@@ -165,10 +163,11 @@ def _base(release: str, say: Say) -> str:
 
 def _build(
     client: docker.DockerClient, context: Path, release: str, *, target: str | None, tag: str, say: Say
-) -> None:
+) -> str:
     base = _base(release, say)
     say(f"image {tag}")
     printed: list[str] = []
+    built = ""
     stream: Iterable[dict[str, Any]] = client.api.build(
         path=str(context),
         tag=tag,
@@ -184,6 +183,8 @@ def _build(
         if "error" in event:
             tail = "\n".join(printed[-12:])
             raise OperationFailed(f"building {tag} failed: {event['error']}\n{tail}")
+        built = event.get("aux", {}).get("ID", built)
+    return built or tag
 
 
 def main(arguments: list[str]) -> int:

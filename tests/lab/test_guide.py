@@ -113,8 +113,9 @@ BETWEEN_PROCESSES = (
     "slurm_receive_msg",
     "Connection reset by peer",
     "Socket timed out",
+    "stepd_connect to StepId=",
 )
-"""What says nothing of configuration: an srun that ended before the controller told it so."""
+"""What says nothing of configuration: an srun or a slurmstepd that ended before somebody spoke to it."""
 
 
 def _complains(line: str) -> bool:

@@ -1,18 +1,31 @@
-"""One look and one decision over 10,000 nodes and 5,000 jobs: within a second of CPU and 300 MiB."""
+"""One look and one decision over 10,000 nodes and 5,000 jobs, in a process of its own: its memory, and what it asks.
+
+How long it takes is the benchmark's to say (``python -m benchmarks agent``).
+"""
 
 from __future__ import annotations
 
-from benchmarks.bench_agent import measure
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 from hpadmin.recovery.policy import Settings
+
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 def test_ten_thousand_nodes() -> None:
-    # The best of three: other work on the machine can only make it slower.
-    results = [measure(10_000, 5_000) for _ in range(3)]
-    best = min(result["observe_cpu_seconds"] + result["decide_cpu_seconds"] for result in results)
-    assert results[0]["nodes"] == 10_000
-    assert results[0]["jobs"] == 5_000
-    assert results[0]["actions"] >= 100
-    assert best < 1.0, results
-    assert results[0]["peak_mib"] < 300, results
-    assert results[0]["rpcs_a_minute"] <= 60 / Settings().interval * 3
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bench_agent", "10000", "5000"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    result = json.loads(done.stdout)
+    assert (result["nodes"], result["jobs"]) == (10_000, 5_000)
+    assert result["actions"] >= 100
+    assert result["peak_mib"] < 300, result
+    assert result["rpcs_a_minute"] <= 60 / Settings().interval * 3
