@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpadmin.errors import OperationFailed
 from hpadmin.slurm import hostlist
 from hpadmin.slurm.command import Completed, Runner
 from hpadmin.slurm.commands import CommandReader
@@ -86,14 +85,6 @@ def look(runner: Runner, *, timeout: float = 60) -> Live:
 
     Raises OperationFailed when slurmctld does not answer, or an answer cannot be read whole.
     """
-    try:
-        return _look(runner, timeout)
-    except OperationFailed as error:
-        # What cleans the environment is no part of what went wrong.
-        raise OperationFailed(re.sub(r"\benv( -u \S+)+ ", "", error.message), hint=error.hint) from error
-
-
-def _look(runner: Runner, timeout: float) -> Live:
     reader = CommandReader(runner, timeout)
     settings = reader.configuration()
     required = _required_nodes(runner, timeout)

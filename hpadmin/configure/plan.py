@@ -187,10 +187,13 @@ def going_back(
 
 
 def is_untold(current: Revision | None, live: Live | None) -> bool:
-    """Tell whether the files last written were never read by the slurmctld that runs."""
-    if current is None or current.result is not Result.WRITTEN:
+    """Tell whether the files last written were never read by the slurmctld that runs.
+
+    Where none answers there may be none, and the next to start reads them.
+    """
+    if current is None or current.result is not Result.WRITTEN or live is None:
         return False
-    started = live.settings.get("BOOT_TIME", "") if live else ""
+    started = live.settings.get("BOOT_TIME", "")
     return not started.isdigit() or int(started) < datetime.fromisoformat(current.finished).timestamp()
 
 
@@ -204,7 +207,8 @@ def _plan(plan: Plan, after: Mapping[str, bytes], loader: Loader, *, release: st
             before, new = (
                 f"{len(side[name])} bytes" if name in side else None for side in (plan.disk, after)
             )
-            changes.append(Change(name, "text changed", name, before, new, Requirement.NOTHING))
+            kind = "file added" if before is None else "file removed" if new is None else "text changed"
+            changes.append(Change(name, kind, name, before, new, Requirement.NOTHING))
     stale = plan.live is not None and plan.live.hashes and not plan.live.runs_the_files
     if (untold or stale) and not any(change.requires is not Requirement.NOTHING for change in changes):
         changes.append(

@@ -14,6 +14,9 @@ from typing import Protocol
 
 from hpadmin.errors import OperationFailed
 
+_NOT_FOUND = 127
+"""env(1): the command could not be found."""
+
 
 @dataclass(frozen=True, slots=True)
 class Completed:
@@ -28,8 +31,20 @@ class Completed:
         """Return self when the command succeeded; else raise OperationFailed with what it printed."""
         if self.returncode == 0:
             return self
+        command = self._command()
+        if self.returncode == _NOT_FOUND and len(command) < len(self.argv):
+            raise OperationFailed(f"{command[0]} is not installed on this host, or not on PATH")
         said = (self.stderr or self.stdout).strip() or "nothing"
-        raise OperationFailed(f"{' '.join(self.argv)} exited {self.returncode} and said: {said}")
+        raise OperationFailed(f"{' '.join(command)} exited {self.returncode} and said: {said}")
+
+    def _command(self) -> tuple[str, ...]:
+        """The command without the ``env -u NAME …`` that only cleans its environment."""
+        words = self.argv
+        if words[:1] == ("env",):
+            words = words[1:]
+            while words[:1] == ("-u",):
+                words = words[2:]
+        return words or self.argv
 
 
 class Runner(Protocol):

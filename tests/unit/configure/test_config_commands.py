@@ -81,10 +81,10 @@ def test_applied_there_is_nothing_left_to_change(applied: Site) -> None:
     assert len(applied.revisions()) == 1
 
 
-def test_what_was_only_written_counts_as_not_in_effect(applied: Site) -> None:
+def test_what_was_only_written_is_no_change_where_no_slurmctld_runs_other_files(applied: Site) -> None:
     done = applied.for_request("plan", "-o", "json")
-    assert done.exit_code == 3
-    assert [change["kind"] for change in json.loads(done.stdout)["changes"]] == ["not in effect"]
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["changes"] == []
 
 
 def test_without_slurmctld_apply_says_so_and_writes_nothing(site: Site) -> None:

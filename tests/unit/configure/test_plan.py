@@ -270,6 +270,7 @@ def test_written_files_are_told_once_slurmctld_started_after_them(
     revision = Revision(1, "apply", "Managed", "ada", "ctl", 1, "", False, result=result)
     revision = dataclasses.replace(revision, finished="2026-01-01T00:00:00+00:00")
     assert planning.is_untold(revision, live(BOOT_TIME=boot)) is untold
+    assert not planning.is_untold(revision, None)  # the next slurmctld to start reads them
 
 
 @pytest.mark.parametrize(
