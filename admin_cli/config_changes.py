@@ -65,14 +65,23 @@ def apply_options(function: F) -> F:
     return function
 
 
+def change_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add REQUEST with all that turns it into a cluster, the folders, and ``--strategy``."""
+    for option in (
+        click.option(
+            "--strategy", type=click.Choice(["Managed", "Overwrite", "Merge"]), help="Instead of REQUEST's."
+        ),
+        state_dir_option,
+        conf_dir_option,
+        site_options,
+        request_options(),
+    ):
+        function = option(function)
+    return function
+
+
 @click.command()
-@request_options()
-@site_options
-@conf_dir_option
-@state_dir_option
-@click.option(
-    "--strategy", type=click.Choice(["Managed", "Overwrite", "Merge"]), help="Instead of REQUEST's."
-)
+@change_options
 @output_option
 @click.pass_context
 def plan(
@@ -103,13 +112,7 @@ def plan(
 
 
 @click.command()
-@request_options()
-@site_options
-@conf_dir_option
-@state_dir_option
-@click.option(
-    "--strategy", type=click.Choice(["Managed", "Overwrite", "Merge"]), help="Instead of REQUEST's."
-)
+@change_options
 @apply_options
 @output_option
 def apply(

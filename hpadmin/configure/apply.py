@@ -24,7 +24,7 @@ from hpadmin.configure import atomic, folder, secrecy
 from hpadmin.configure import plan as planning
 from hpadmin.configure.desired import file_mode
 from hpadmin.configure.history import FileRecord, History, Result, Revision, now, whoever_runs_this
-from hpadmin.configure.land import Conflict
+from hpadmin.configure.landing import Conflict
 from hpadmin.configure.live import Live, WithConf
 from hpadmin.configure.plan import Plan
 from hpadmin.configure.service import SlurmService

@@ -1,61 +1,24 @@
 """Land the request's changes in the documents on disk, leaving everything else as the site wrote it.
 
 `Lander` takes one top-level file in three states and edits a copy of the documents on disk. What both sides
-changed is decided by `hpadmin.configure.three_way` and noted in `Lander.conflicts`.
+changed is decided by `hpadmin.configure.three_way` and noted in `Landing.conflicts`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hpadmin.configure.land_nodes import land_gres, land_nodes
-from hpadmin.configure.ownership import Owner, hyperpod_owns, owner
-from hpadmin.configure.three_way import Clash, merge_value
+from hpadmin.configure.landing import Landing
+from hpadmin.configure.ownership import hyperpod_owns
+from hpadmin.configure.three_way import Clash
 from hpadmin.slurmconf import edit, grammar, rewrite
 from hpadmin.slurmconf.difference import Difference, Subject, compare, order_of_nodes_counts, text_of
 from hpadmin.slurmconf.document import Document, Statement
-from hpadmin.slurmconf.facts import Facts, RecordFact, Shape, Value
-from hpadmin.slurmconf.grammar import RecordRule, ValueKind, value_kind
+from hpadmin.slurmconf.facts import RecordFact, Shape, Value
+from hpadmin.slurmconf.grammar import RecordRule, value_kind
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """A thing that the site and the request both changed, differently, and who won. None: not set, or gone."""
-
-    file: str
-    setting: str
-    base: str | None
-    """As last applied; None also where nothing was applied before."""
-    site: str | None
-    request: str | None
-    owner: Owner
-    winner: str
-    """``request`` or ``site``."""
-
-    @property
-    def rule(self) -> str:
-        """The rule that decided, in words."""
-        if self.winner == "request":
-            return "HyperPod owns this setting: the request wins"
-        return "HyperPod does not own this setting: the manual change wins"
-
-
-class Lander:
-    """Edits the documents of one top-level file. `base` is None where nothing was applied before."""
-
-    def __init__(self, base: Facts | None, disk: Facts, wanted: Facts, *, release: str) -> None:
-        self.base = base
-        self.disk = disk
-        self.wanted = wanted
-        self.release = release
-        self.file = wanted.view.name
-        self.kind = wanted.view.kind
-        self.documents = {name: document.copy() for name, document in disk.view.documents.items()}
-        self.created: set[str] = set()
-        """Included files that the request brings and that are taken over as they are."""
-        self.dropped: set[str] = set()
-        """Included files that the request drops and that hold nothing of the site."""
-        self.conflicts: list[Conflict] = []
+class Lander(Landing):
+    """Lands one top-level file."""
 
     def land(self) -> None:
         """Do it. Raises InvalidInput for a value that cannot be written."""
@@ -82,39 +45,6 @@ class Lander:
         land_gres(self, [change for change in changes if change.subject is Subject.GRES])
         self._reorder()
         self._drop_includes()
-
-    # What both sides changed
-
-    def decide(
-        self,
-        setting: str,
-        key: str,
-        kind: ValueKind,
-        values: tuple[str | None, str | None, str | None],
-    ) -> str | None:
-        """Return the merged value of base, disk and wanted; note the conflict if there is one.
-
-        `key` is the setting, or the key that opens the record.
-        """
-        request_wins = hyperpod_owns(self.file, key)
-        merged = merge_value(kind, *values, request_wins=request_wins)
-        for clash in merged.clashes:
-            self.note(setting, key, clash, request_wins=request_wins)
-        return merged.value
-
-    def note(self, setting: str, key: str, clash: Clash, *, request_wins: bool) -> None:
-        """Record a conflict."""
-        self.conflicts.append(
-            Conflict(
-                self.file,
-                f"{setting} ({clash.element})" if clash.element else setting,
-                clash.base,
-                clash.site,
-                clash.request,
-                owner(self.file, key, rendered=True),
-                "request" if request_wins else "site",
-            )
-        )
 
     # Settings
 
@@ -144,13 +74,6 @@ class Lander:
                 self.documents[site.origin.file] if site else self.home(new.origin.file if new else self.file)
             )
             edit.set_setting(here, change.key, value)
-
-    def home(self, file: str) -> Document:
-        """Return the document on disk for a file of the request; the top-level one where there is no such."""
-        found = self.documents.get(file)
-        if found is None:
-            found = self.documents.setdefault(self.file, Document())
-        return found
 
     def _accumulating(self, key: str) -> None:
         base = self.base.view.values(key) if self.base else []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
+from hpadmin.configure.landing import Landing
 from hpadmin.configure.three_way import Clash
 from hpadmin.slurm import hostlist
 from hpadmin.slurmconf import edit, rewrite
@@ -14,86 +14,83 @@ from hpadmin.slurmconf.document import Document, Statement
 from hpadmin.slurmconf.facts import ALL_NODES, GresFact, GresKey, NodeFact
 from hpadmin.slurmconf.grammar import FileKind, value_kind
 
-if TYPE_CHECKING:
-    from hpadmin.configure.land import Lander
-
 Values = tuple[str | None, str | None, str | None]
 """A value as last applied, on disk and wanted."""
 
 
-def land_nodes(lander: Lander, changes: Sequence[Difference]) -> None:
+def land_nodes(landing: Landing, changes: Sequence[Difference]) -> None:
     """Add, remove and change nodes. Raises InvalidInput for a value that cannot be written."""
     edits: dict[str, dict[str, str | None]] = {}
     gone: list[str] = []
     new: dict[str, None] = {}
     for change in changes:
         if change.after is None and not change.key:
-            gone.extend(_removable(lander, change.names))
+            gone.extend(_removable(landing, change.names))
         elif not change.key:
-            present = [name for name in change.names if name in lander.disk.nodes]
-            new.update(dict.fromkeys(name for name in change.names if name not in lander.disk.nodes))
+            present = [name for name in change.names if name in landing.disk.nodes]
+            new.update(dict.fromkeys(name for name in change.names if name not in landing.disk.nodes))
             for name in present:
-                _meet(lander, name, edits)
+                _meet(landing, name, edits)
         else:
-            present = [name for name in change.names if name in lander.disk.nodes]
-            back = [name for name in change.names if name not in lander.disk.nodes and name not in new]
+            present = [name for name in change.names if name in landing.disk.nodes]
+            back = [name for name in change.names if name not in landing.disk.nodes and name not in new]
             if back:
-                _note(lander, back, "", (change.before, None, change.after))
+                _note(landing, back, "", (change.before, None, change.after))
                 new.update(dict.fromkeys(back))
-            _change(lander, change.key.lower(), change.key, present, edits)
+            _change(landing, change.key.lower(), change.key, present, edits)
     if edits or gone:
-        for document in lander.documents.values():
+        for document in landing.documents.values():
             edit.change_nodes(document, edits, gone=gone)
     if new:
-        _add(lander, new)
+        _add(landing, new)
 
 
-def _removable(lander: Lander, names: Iterable[str]) -> Iterator[str]:
+def _removable(landing: Landing, names: Iterable[str]) -> Iterator[str]:
     """Yield the nodes to remove: HyperPod owns them, so one that the site changed goes too, but not in silence."""
     changed: dict[tuple[str, str], list[str]] = {}
     for name in names:
-        site = lander.disk.nodes.get(name)
+        site = landing.disk.nodes.get(name)
         if site is None:
             continue
-        base = lander.base.nodes.get(name) if lander.base else None
+        base = landing.base.nodes.get(name) if landing.base else None
         if base is not None and (site.shape is not base.shape or site.each != base.each):
             changed.setdefault((_line(base), _line(site)), []).append(name)
         yield name
     for (before, found), members in changed.items():
-        _note(lander, members, "", (before, found, None))
+        _note(landing, members, "", (before, found, None))
 
 
-def _meet(lander: Lander, name: str, edits: dict[str, dict[str, str | None]]) -> None:
+def _meet(landing: Landing, name: str, edits: dict[str, dict[str, str | None]]) -> None:
     """A node that the request adds and the disk already has: every attribute for itself."""
-    wanted = lander.wanted.nodes[name]
+    wanted = landing.wanted.nodes[name]
     for key in [*wanted.shape, *(key for key, _ in wanted.each)]:
         value = wanted.shape.get(key)
-        _change(lander, key, value.key if value else _EACH[key], [name], edits)
+        _change(landing, key, value.key if value else _EACH[key], [name], edits)
 
 
 _EACH = {"nodehostname": "NodeHostname", "nodeaddr": "NodeAddr", "port": "Port", "bcastaddr": "BcastAddr"}
 
 
 def _change(
-    lander: Lander, key: str, written: str, names: Sequence[str], edits: dict[str, dict[str, str | None]]
+    landing: Landing, key: str, written: str, names: Sequence[str], edits: dict[str, dict[str, str | None]]
 ) -> None:
     """Decide one attribute for nodes that are on disk. Nodes in the same situation are decided together."""
     situations: dict[Values, list[str]] = {}
     for name in names:
-        base = lander.base.nodes.get(name) if lander.base else None
+        base = landing.base.nodes.get(name) if landing.base else None
         values = (
             _value(base, key),
-            _value(lander.disk.nodes[name], key),
-            _value(lander.wanted.nodes[name], key),
+            _value(landing.disk.nodes[name], key),
+            _value(landing.wanted.nodes[name], key),
         )
         situations.setdefault(values, []).append(name)
     kind = value_kind(FileKind.SLURM, key)
     for values, members in situations.items():
-        value = lander.decide(f"NodeName={hostlist.fold(members)} {written}", "NodeName", kind, values)
+        value = landing.decide(f"NodeName={hostlist.fold(members)} {written}", "NodeName", kind, values)
         if value == values[1]:
             continue
         for name in members:
-            record = lander.disk.nodes[name].node.record
+            record = landing.disk.nodes[name].node.record
             other = next(
                 (second for first, second in record.rule.aliases if first == key and second in record.own), ""
             )
@@ -111,24 +108,24 @@ def _line(fact: NodeFact) -> str:
     return " ".join([text_of(fact.shape), *[f"{_EACH[key]}={value}" for key, value in fact.each]])
 
 
-def _note(lander: Lander, names: Sequence[str], key: str, values: Values) -> None:
+def _note(landing: Landing, names: Sequence[str], key: str, values: Values) -> None:
     setting = f"NodeName={hostlist.fold(names)} {key}".rstrip()
-    lander.note(setting, "NodeName", Clash("", *values), request_wins=True)
+    landing.note(setting, "NodeName", Clash("", *values), request_wins=True)
 
 
-def _add(lander: Lander, names: Iterable[str]) -> None:
+def _add(landing: Landing, names: Iterable[str]) -> None:
     """Add nodes with the request's own lines, each behind the node that comes before it in the request."""
     wanted = set(names)
     places = {
         name: (file, place)
-        for file, document in lander.documents.items()
+        for file, document in landing.documents.items()
         for place in edit.find(document, "NodeName")
         for name in _names(document.statements[place])
     }
     lines: dict[tuple[str, int], list[str]] = {}
     anchor: tuple[str, int] | None = None
     for (is_new, _), group in groupby(
-        lander.wanted.nodes.values(), key=lambda fact: (fact.node.name in wanted, id(fact.node.record))
+        landing.wanted.nodes.values(), key=lambda fact: (fact.node.name in wanted, id(fact.node.record))
     ):
         facts = list(group)
         if not is_new:
@@ -143,12 +140,12 @@ def _add(lander: Lander, names: Iterable[str]) -> None:
         text = part.raw.rstrip("\r\n")
         if record.defaults is not None:
             text = rewrite.line_text([("NodeName", part.value), *_spelled(facts)])
-        lines.setdefault(anchor or (lander.file, -1), []).append(text)
+        lines.setdefault(anchor or (landing.file, -1), []).append(text)
     by_file: dict[str, dict[int, list[str]]] = {}
     for (file, place), texts in lines.items():
         by_file.setdefault(file, {})[place] = texts
     for file, inserts in by_file.items():
-        _insert(lander.documents.setdefault(file, Document()), inserts)
+        _insert(landing.documents.setdefault(file, Document()), inserts)
 
 
 def _spelled(facts: Sequence[NodeFact]) -> Iterator[tuple[str, str]]:
@@ -176,14 +173,14 @@ def _insert(document: Document, inserts: dict[int, list[str]]) -> None:
     edit.insert_all(document, inserts)
 
 
-def land_gres(lander: Lander, changes: Sequence[Difference]) -> None:
+def land_gres(landing: Landing, changes: Sequence[Difference]) -> None:
     """Add, remove and change the devices of nodes. Raises InvalidInput for a value that cannot be written."""
-    base = lander.base.gres if lander.base else {}
-    disk, wanted = lander.disk.gres, lander.wanted.gres
+    base = landing.base.gres if landing.base else {}
+    disk, wanted = landing.disk.gres, landing.wanted.gres
     drop: dict[tuple[str, int], set[str]] = {}
     add: dict[int, tuple[GresFact, list[str]]] = {}
     clashes: dict[tuple[str, Values], list[str]] = {}
-    for key in _gres_keys(lander, changes):
+    for key in _gres_keys(landing, changes):
         old, site, new = base.get(key), disk.get(key), wanted.get(key)
         if (site and site.meaning) == (new and new.meaning):
             continue
@@ -198,18 +195,18 @@ def land_gres(lander: Lander, changes: Sequence[Difference]) -> None:
                 add.setdefault(id(record), (new, []))[1].append(key[0])
     for (gres, values), names in clashes.items():
         where = f"NodeName={hostlist.fold(names)} Name={gres}" if names != [ALL_NODES] else f"Name={gres}"
-        lander.note(where, "NodeName", Clash("", *values), request_wins=True)
-    _edit_gres(lander, drop, add)
+        landing.note(where, "NodeName", Clash("", *values), request_wins=True)
+    _edit_gres(landing, drop, add)
 
 
-def _gres_keys(lander: Lander, changes: Sequence[Difference]) -> Iterator[GresKey]:
+def _gres_keys(landing: Landing, changes: Sequence[Difference]) -> Iterator[GresKey]:
     """Yield the node, name and type of every GRES that the request changes."""
     if not changes:
         return
-    before = (lander.base or lander.disk).gres
-    for key in dict.fromkeys([*before, *lander.wanted.gres]):
-        old, new = before.get(key), lander.wanted.gres.get(key)
-        if lander.base is None and new is None:
+    before = (landing.base or landing.disk).gres
+    for key in dict.fromkeys([*before, *landing.wanted.gres]):
+        old, new = before.get(key), landing.wanted.gres.get(key)
+        if landing.base is None and new is None:
             continue
         if (old and old.meaning) != (new and new.meaning):
             yield key
@@ -220,15 +217,15 @@ def _texts(fact: GresFact | None) -> str | None:
 
 
 def _edit_gres(
-    lander: Lander, drop: dict[tuple[str, int], set[str]], add: dict[int, tuple[GresFact, list[str]]]
+    landing: Landing, drop: dict[tuple[str, int], set[str]], add: dict[int, tuple[GresFact, list[str]]]
 ) -> None:
     for file, place in sorted(drop, reverse=True):
-        document = lander.documents[file]
+        document = landing.documents[file]
         if drop[file, place] == {ALL_NODES}:
             edit.remove(document, [place])
         else:
             edit.reduce(document, place, drop[file, place])
-    records = {id(record): record for fact in lander.wanted.gres.values() for record in fact.records}
+    records = {id(record): record for fact in landing.wanted.gres.values() for record in fact.records}
     for identity, (_, names) in add.items():
         record = records[identity]
         part = rewrite.without_comment(record.statement)
@@ -236,6 +233,6 @@ def _edit_gres(
             wanted = set(names)
             numbers = [number for number, name in enumerate(record.names) if name in wanted]
             part = edit.subset(part, record.names, numbers)
-        document = lander.home(record.origin.file)
+        document = landing.home(record.origin.file)
         places = edit.find(document, record.rule.key)
         edit.insert(document, places[-1] if places else len(document) - 1, part.raw.rstrip("\r\n"))

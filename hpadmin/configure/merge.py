@@ -38,7 +38,8 @@ from hpadmin.configure.compare import (
     finding,
     same_content,
 )
-from hpadmin.configure.land import Conflict, Lander
+from hpadmin.configure.land import Lander
+from hpadmin.configure.landing import Conflict
 from hpadmin.configure.ownership import hyperpod_owns, owner
 from hpadmin.model import Strategy
 from hpadmin.slurmconf.difference import Difference, compare

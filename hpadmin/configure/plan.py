@@ -17,7 +17,7 @@ from hpadmin.configure import secrecy, stakes
 from hpadmin.configure.compare import Finding, Loader, differences
 from hpadmin.configure.folder import fingerprint
 from hpadmin.configure.history import Result, Revision
-from hpadmin.configure.land import Conflict
+from hpadmin.configure.landing import Conflict
 from hpadmin.configure.layout import layout_of
 from hpadmin.configure.live import Live
 from hpadmin.configure.merge import Outcome, combine

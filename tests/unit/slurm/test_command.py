@@ -11,7 +11,10 @@ from hpadmin.slurm.command import Completed, Local
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (("env", "-u", "A", "-u", "B", "squeue", "-a"), "squeue is not installed on this host, or not on PATH"),
+        (
+            ("env", "-u", "A", "-u", "B", "squeue", "-a"),
+            "squeue is not installed on this host, or not on PATH",
+        ),
         (("sh", "-c", "x"), "sh -c x exited 127 and said: env: no such file"),
     ],
 )
