@@ -31,7 +31,7 @@ def allocate(argv: Sequence[str], job: OwnJob, limit: float) -> int:
     saved = os.dup(2)
     os.dup2(writer, 2)  # salloc speaks to its standard error; ours comes back at once
     try:
-        salloc = Child.start(argv[0], argv, environment, "/")
+        salloc = Child.start(argv[0], argv, environment, "/", interrupts_at_once=True)
     except OSError as error:
         raise OperationFailed(f"{argv[0]} cannot be started: {error}") from error
     finally:

@@ -15,15 +15,29 @@ import signal
 import stat
 import subprocess
 import termios
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 PASSED_ON = frozenset(
-    {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+    {
+        signal.SIGHUP,
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGTERM,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGALRM,
+        signal.SIGPIPE,
+        signal.SIGCONT,
+    }
 )
-ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
+"""What srun itself takes (src/srun/srun_job.c, `_srun_signal_mgr`)."""
+ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE})
 """Somebody who sends one of these wants the step to end: it is not started again."""
+INTERRUPT_SECONDS = 1.2
+"""The first SIGINT only makes srun tell its state, a second one within a second ends the step."""
 
 _WATCHED = PASSED_ON | {signal.SIGCHLD}
 _SI_USER, _SI_QUEUE, _SI_TKILL = 0, -1, -6  # asm-generic/siginfo.h: sent by a process, not by the terminal
@@ -52,11 +66,19 @@ class Child:
     shares_terminal: bool
     ended_by_user: bool = False
     """Somebody sent us a signal of `ENDING` while it ran."""
-    _ending: bool = field(default=False, repr=False)
+    interrupts_at_once: bool = False
+    """A single SIGINT reaches the tasks: ``--quit-on-interrupt`` or ``--disable-status``."""
+    _interrupted: float = field(default=float("-inf"), repr=False)
 
     @staticmethod
     def start(
-        program: str, argv: Sequence[str], env: Mapping[str, str], folder: str, keep: Iterable[int] = ()
+        program: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        folder: str,
+        keep: Iterable[int] = (),
+        *,
+        interrupts_at_once: bool = False,
     ) -> Child:
         """Start `program` with exactly `argv` and `env` in `folder`; descriptors in `keep` stay open in it.
 
@@ -83,7 +105,7 @@ class Child:
             preexec_fn=prepare,
             restore_signals=True,
         )
-        return Child(process, terminal)
+        return Child(process, terminal, interrupts_at_once=interrupts_at_once)
 
     @property
     def pid(self) -> int:
@@ -98,12 +120,17 @@ class Child:
 
     def _take(self, got: Any) -> None:
         number = signal.Signals(got.si_signo)
-        if number not in PASSED_ON:
+        if number not in PASSED_ON or got.si_pid == os.getpid():  # our own SIGPIPE: nobody reads what we say
             return
-        if number in ENDING:
+        if number is signal.SIGINT:
+            now = time.monotonic()
+            self.ended_by_user |= self.interrupts_at_once or now - self._interrupted < INTERRUPT_SECONDS
+            self._interrupted = now
+        elif number in ENDING:
             self.ended_by_user = True
         from_terminal = got.si_code not in (_SI_USER, _SI_QUEUE, _SI_TKILL)
-        if not (self.shares_terminal and from_terminal):
+        # A shell that continues a job tells its whole process group.
+        if not (self.shares_terminal and (from_terminal or number is signal.SIGCONT)):
             self.send(number)
 
     def send(self, number: signal.Signals) -> None:
@@ -115,7 +142,7 @@ class Child:
 def take_signal(seconds: float) -> signal.Signals | None:
     """Wait for a signal while no child runs; return it, or None after `seconds`."""
     got = signal.sigtimedwait(PASSED_ON, max(0.0, seconds))
-    return None if got is None else signal.Signals(got.si_signo)
+    return None if got is None or got.si_pid == os.getpid() else signal.Signals(got.si_signo)
 
 
 def end_like(status: int) -> int:

@@ -12,7 +12,7 @@ like most of them they are taken to carry their argument behind an equals sign.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 _WITH_ARGUMENT_TEXT = """
@@ -83,6 +83,32 @@ def parse(argv: Sequence[str]) -> Given:
         heterogeneous=":" in argv[end:] or bool({"het-group", "pack-group"} & found.keys()),
         command=end,
     )
+
+
+def interrupts_at_once(argv: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Tell whether a single SIGINT to srun reaches the tasks, where ordinarily it takes a second one to end them.
+
+    >>> interrupts_at_once(["srun", "-lX", "train"], {}), interrupts_at_once(["srun", "train", "-X"], {})
+    (True, False)
+    """
+    if "SLURM_DISABLE_STATUS" in environment:
+        return True
+    return any(
+        name in ("quit-on-interrupt", "disable-status") or _holds_flag(argv[start], "X")
+        for name, _, start, _ in _options(argv)
+    )
+
+
+def _holds_flag(word: str, flags: str) -> bool:
+    """Tell whether a word of short options holds one of `flags`, before the first that takes an argument."""
+    if word.startswith("--"):
+        return False
+    for letter in word[1:]:
+        if letter in flags:
+            return True
+        if letter in _SHORT_WITH_ARGUMENT or letter in _SHORT_OPTIONAL:
+            return False
+    return False
 
 
 def without_pins(argv: Sequence[str]) -> list[str]:

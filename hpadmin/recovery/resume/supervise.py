@@ -7,6 +7,7 @@ It ends with srun's own exit code, or by the signal that ended srun.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,8 @@ from hpadmin.slurm.command import Local
 def main(argv: Sequence[str]) -> int:
     """Run the srun that `argv` names until it is done, and end as it ended."""
     most, spares, beat, program, _, *srun = argv
-    environment, folder = dict(os.environ), _folder()
+    _open_standard_streams()
+    environment, folder = _environment(), _folder()
     launch = Launch(program, srun, environment, folder)
     job_id = _job_id(environment)
     given = srunargs.parse(srun)
@@ -77,6 +79,22 @@ def _job_id(environment: Mapping[str, str]) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
+def _open_standard_streams() -> None:
+    """Put /dev/null where standard input or an output is closed: no pipe of ours may end up in its place."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open("/dev/null", os.O_RDWR), True)  # the lowest that is free
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment that srun had: Python adds LC_CTYPE to its own in the C locale (PEP 538)."""
+    block = Path("/proc/self/environ").read_bytes()
+    pairs = (os.fsdecode(entry).partition("=") for entry in block.split(b"\0") if entry)
+    return {name: value for name, equals, value in pairs if equals}
+
+
 def _folder() -> str:
     try:
         return str(Path.cwd())
@@ -85,8 +103,9 @@ def _folder() -> str:
 
 
 def _write(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    # Where nobody listens any more, nothing is said; the step goes on.
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode("utf-8", "surrogateescape"))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hpadmin.recovery.resume import liveness
+from hpadmin.recovery.resume import liveness, srunargs
 from hpadmin.recovery.resume.child import Child
 from hpadmin.recovery.resume.heartbeat import Heartbeat
 from hpadmin.recovery.resume.messages import Cause
@@ -91,7 +91,14 @@ class Attempt:
             "HPADMIN_AUTO_RESUME_PIPE": str(writer),
         }
         begun = time.monotonic()
-        child = Child.start(self.launch.program, self.launch.argv, environment, self.launch.folder, [writer])
+        child = Child.start(
+            self.launch.program,
+            self.launch.argv,
+            environment,
+            self.launch.folder,
+            [writer],
+            interrupts_at_once=srunargs.interrupts_at_once(self.launch.argv, environment),
+        )
         os.close(writer)
         cause, lost = Cause.EXIT, tuple[str, ...]()
         try:

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from hpadmin.recovery.resume.srunargs import parse, without_pins
+from hpadmin.recovery.resume.srunargs import interrupts_at_once, parse, without_pins
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,7 @@ from hpadmin.recovery.resume.srunargs import parse, without_pins
         ("srun -I5 --mpi pmix -n 8 ./a.out", None, False, "./a.out"),
         ("srun -r 1 hostname", None, True, "hostname"),
         ("srun -F nodes.txt hostname", None, True, "hostname"),
+        ("srun -q high -N2 -w n1 hostname", "2", True, "hostname"),
         ("srun --unknown-plugin=x -N3 hostname", "3", False, "hostname"),
     ],
 )
@@ -56,3 +57,20 @@ def test_components_and_het_groups_are_noticed() -> None:
     assert parse(shlex.split("srun -n1 a : -n2 b")).heterogeneous
     assert not parse(shlex.split("srun -n1 a b")).heterogeneous
     assert parse(shlex.split("srun --jobid=4 a")).jobid
+
+
+@pytest.mark.parametrize(
+    ("line", "at_once"),
+    [
+        ("srun train", False),
+        ("srun --quit-on-interrupt train", True),
+        ("srun --quit-on train", True),
+        ("srun -N2 -lX train", True),
+        ("srun --disable-status train", True),
+        ("srun -J X -pX train -X", False),
+        ("srun -- -X", False),
+    ],
+)
+def test_a_single_interrupt_ends_a_step_only_where_it_was_asked_for(line: str, at_once: bool) -> None:
+    assert interrupts_at_once(shlex.split(line), {}) is at_once
+    assert interrupts_at_once(shlex.split(line), {"SLURM_DISABLE_STATUS": "1"})
