@@ -18,6 +18,7 @@ import termios
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 PASSED_ON = frozenset(
@@ -137,6 +138,36 @@ class Child:
         """Send a signal to srun; nothing happens when it is gone."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+
+    def kill(self) -> int:
+        """End srun by force, and return its status. What it leaves behind (`silence`) ends its step."""
+        self.send(signal.SIGKILL)
+        return self.process.wait()
+
+    def silence(self) -> int:
+        """End srun without a last word to its step, and return its status.
+
+        srun has a child that waits for srun's death and then has slurmctld kill the step, by job and number
+        (`_shepherd_spawn`, src/srun/srun_job.c). It goes first.
+        """
+        for pid in children(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return self.kill()
+
+
+def children(pid: int, proc: Path = Path("/proc")) -> list[int]:
+    """Return the processes that `pid` started and that live (proc_pid_stat(5))."""
+    found = []
+    for folder in proc.iterdir():
+        if folder.name.isdigit():
+            try:
+                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            except OSError:
+                continue
+            if int(parent) == pid and state != "Z":
+                found.append(int(folder.name))
+    return found
 
 
 def take_signal(seconds: float) -> signal.Signals | None:

@@ -30,9 +30,8 @@ def decide(
     if unsure and age < limits.diagnosis:
         return answer(Action.WAIT, f"looking at {fold(unsure)}")
     if not bad and request.cause not in (Cause.LOST, Cause.STUCK):
-        refusing = [node.name for node in nodes if node.refuses]
-        found = f"slurmd does not run on {fold(refusing)}" if refusing else "no fault of the nodes was found"
-        return answer(Action.NONE, found)
+        noted = [f"{node.name}: {node.why}" for node in nodes if node.why]
+        return answer(Action.NONE, "; ".join(["no fault of the nodes was found", *noted]))
 
     names = tuple(node.name for node in bad)
     why = "; ".join(f"{node.name}: {node.why}" for node in bad) or (

@@ -118,7 +118,9 @@ def judge(node: NodeInfo, seen: Observation, reach: Reach | None) -> NodeView:
         return view(Health.UNSURE, "out of reach")
     if state.unreadable:
         return view(Health.UNSURE, "its state cannot be read")
-    return view(Health.GOOD, "slurmd does not run" if reach is Reach.REFUSES else "")
+    if reach is Reach.REFUSES:
+        return view(Health.GOOD, "slurmd does not run")
+    return view(Health.GOOD, f"kept out by an administrator: {node.reason}" if state.kept_out else "")
 
 
 def has_gres(tres: str, nodes: Mapping[str, NodeInfo], held: tuple[str, ...], exclusive: bool) -> bool:

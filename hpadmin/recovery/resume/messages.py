@@ -102,6 +102,8 @@ class Request:
     """Seconds that the failed attempt ran."""
     most: int = 0
     """How many resumes the user allows; 0 leaves it to the site."""
+    restart: int = 0
+    """Slurm's count of requeues in the run of the job that this is about: the field outlives a requeue."""
     lost: tuple[str, ...] = ()
     """Nodes that did not answer the supervisor: the first to be probed, no more."""
 
@@ -117,6 +119,7 @@ class Request:
             "want": self.want,
             "ran": self.ran,
             "most": self.most,
+            "restart": self.restart,
             "lost": fold(self.lost),
         }
         # What is at its default is left out: the field is small, and people read it.
@@ -144,10 +147,14 @@ class Answer:
         return _write(fields, self.text)
 
 
-def requests(text: str) -> dict[int, Request]:
-    """Return the requests in a job's Extra, by step; what does not parse is left out."""
+def requests(text: str, restart: int | None = None) -> dict[int, Request]:
+    """Return the requests in a job's Extra, by step; what does not parse is left out.
+
+    With `restart`, also those of other runs of the job are left out: nobody waits for their answers any more.
+    """
     found = (_request(body) for body in _RECORD.findall(text)[:MAX_RECORDS])
-    return {request.step: request for request in found if request is not None}
+    wanted = (each for each in found if each is not None and restart in (None, each.restart))
+    return {request.step: request for request in wanted}
 
 
 def answers(text: str) -> dict[int, Answer]:
@@ -194,7 +201,9 @@ def _read(body: str) -> tuple[dict[str, str], str]:
 def _request(body: str) -> Request | None:
     fields, _ = _read(body)
     identity, phase, cause = fields.get("id", ""), fields.get("phase", ""), fields.get("cause", "exit")
-    numbers = {key: _number(fields, key) for key in ("step", "attempt", "exit", "want", "ran", "most")}
+    numbers = {
+        key: _number(fields, key) for key in ("step", "attempt", "exit", "want", "ran", "most", "restart")
+    }
     lost = _hosts(fields.get("lost", ""))
     if (
         not _ID.fullmatch(identity)
@@ -216,6 +225,7 @@ def _request(body: str) -> Request | None:
         want=known["want"],
         ran=known["ran"],
         most=known["most"],
+        restart=known["restart"],
         lost=lost,
     )
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpadmin.errors import OperationFailed
@@ -34,6 +34,14 @@ CHECK_SECONDS = 30.0
 
 HELPER_NAME = "auto-resume-{job_id}"
 """Name of the allocation that is merged into a job; what is left of one is found by it."""
+
+MAX_NUMBERS = 64
+"""Numbers of steps that a restarted job leaves out at most."""
+
+_SMALL_STEP = (
+    *("--overlap", "--exact", "--mem=0", "--gres=none", "--cpus-per-task=1", "--quiet", "--time=1"),
+    *("--chdir=/", "--mpi=none", "--immediate=10"),
+)
 
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SLURM_CONF", "TMPDIR", "TZ")
 _GRANTED = re.compile(r"(?:Granted|Pending) job allocation (\d+)")
@@ -76,6 +84,10 @@ class Patient:
             time.sleep(self.pause)
 
 
+class SupersededError(Exception):
+    """The job was requeued: this run of it is over, and the next one is none of this supervisor's business."""
+
+
 def quiet(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the few variables of `environment` that Slurm's commands need."""
     return {name: environment[name] for name in _KEPT if name in environment}
@@ -87,15 +99,34 @@ class OwnJob:
 
     runner: Runner
     job_id: int
+    restarts: int | None = None
+    """Slurm's count of requeues in our run of the job. A later run has the same id: see `SupersededError`."""
+
+    def entered(self) -> OwnJob:
+        """Return the job bound to its present run. Raises OperationFailed."""
+        detail = CommandReader(self.runner, COMMAND_SECONDS).job(self.job_id)
+        return self if detail is None else replace(self, restarts=detail.restarts)
 
     def read(self) -> JobDetail | None:
-        """Return the job, or None when Slurm does not know it any more. Raises OperationFailed."""
-        return CommandReader(self.runner, COMMAND_SECONDS).job(self.job_id)
+        """Return the job, or None when Slurm does not know it any more.
+
+        Raises OperationFailed, and SupersededError: whatever changes the job reads it first.
+        """
+        detail = CommandReader(self.runner, COMMAND_SECONDS).job(self.job_id)
+        if detail is not None:
+            self._check_run(detail.restarts)
+        return detail
+
+    def _check_run(self, restarts: int) -> None:
+        if self.restarts is not None and restarts != self.restarts:
+            raise SupersededError
 
     def glance(self) -> tuple[str, str]:
         """Return the job's state and its AdminComment, cheaply; ("", "") when it is gone.
 
-        The state comes first and has a fixed width: what stands in the comment cannot shift it.
+        Raises OperationFailed, and SupersededError once a requeued job has completed: until then its processes
+        have their last words. State and count of restarts come first and have a fixed width: what stands in the
+        comment cannot shift them.
         """
         done = self.runner.run(
             [
@@ -106,14 +137,49 @@ class OwnJob:
                 str(self.job_id),
                 "--states=all",
                 "-O",
-                "state:20,admin_comment:4000",
+                "state:20,restartcnt:12,admin_comment:4000",
             ],
             timeout=COMMAND_SECONDS,
         )
         if done.returncode != 0 and "Invalid job id" in done.stderr:
             return "", ""
         text = done.check().stdout
-        return text[:20].strip(), text[20:].strip()
+        state, restarts = text[:20].strip(), text[20:32].strip()
+        if restarts.isdigit() and state != "COMPLETING":
+            self._check_run(int(restarts))
+        return state, text[32:].strip()
+
+    def leave_earlier_runs(self) -> None:
+        """Take records of earlier runs of this job out of its Extra, and let no step here have a number of theirs.
+
+        slurmctld counts steps from 0 again after a requeue, and what an srun of the earlier run sends names its
+        target by job and step alone. An srun that outlived its run (its host hung or was cut off; a process that
+        proctrack/linuxproc lost sight of) would end the step of the same number in this one. Small steps use the
+        numbers up. Raises OperationFailed.
+        """
+        with self._alone():
+            detail = self.read()
+            if detail is None:
+                return
+            every = messages.requests(detail.extra)
+            earlier = every.keys() - messages.requests(detail.extra, detail.restarts).keys()
+            if not earlier:
+                return
+            for _ in range(MAX_NUMBERS):
+                if self._use_number_up() >= max(earlier):
+                    break
+            text = detail.extra
+            for step in earlier:
+                text = messages.drop(text, step)
+            self._set_extra(text)
+
+    def _use_number_up(self) -> int:
+        """Run a step that does nothing, and return its number."""
+        argv = ["srun", f"--jobid={self.job_id}", *_SMALL_STEP, "--nodes=1", "--ntasks=1"]
+        done = self.runner.run(
+            [*argv, "--job-name=auto-resume", "printenv", "SLURM_STEP_ID"], timeout=CHECK_SECONDS
+        )
+        return int(done.check().stdout)
 
     def tell(self, record: str) -> None:
         """Put `record` into the job's Extra, beside those of other steps and whatever text is there."""
@@ -226,15 +292,14 @@ class OwnJob:
         With `sweep`, processes that a killed slurmstepd left behind are killed. Raises OperationFailed.
         """
         setting = CommandReader(self.runner, COMMAND_SECONDS).configuration().get("SlurmdSpoolDir", "")
-        argv = ["srun", f"--jobid={self.job_id}", "--overlap", "--exact", "--mem=0", "--gres=none", "--quiet"]
-        argv += [
+        argv = [
+            "srun",
+            f"--jobid={self.job_id}",
+            *_SMALL_STEP,
             f"--nodes={len(nodes)}",
             f"--ntasks={len(nodes)}",
-            "--ntasks-per-node=1",
-            "--cpus-per-task=1",
         ]
-        argv += [f"--nodelist={fold(nodes)}", "--time=1", "--job-name=auto-resume-check", "--chdir=/"]
-        argv += ["--mpi=none", "--immediate=10"]
+        argv += ["--ntasks-per-node=1", f"--nodelist={fold(nodes)}", "--job-name=auto-resume-check"]
         argv += [sys.executable, "-I", "-m", "hpadmin.recovery.resume.stepcheck"]
         argv += [setting, str(self.job_id), str(step), *(["--sweep"] if sweep else [])]
         done = self.runner.run(argv, timeout=CHECK_SECONDS)

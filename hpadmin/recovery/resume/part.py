@@ -25,11 +25,14 @@ from hpadmin.recovery.resume.store import State, Store, path_in
 from hpadmin.slurm.command import Runner
 from hpadmin.slurm.control import SlurmControl
 from hpadmin.slurm.reader import JobInfo, SlurmReader
+from hpadmin.slurm.states import JobState
 
 log = logging.getLogger(__name__)
 
 ORPHAN_SECONDS = 30.0
 """A helper allocation whose job has had no open question for so long is left over."""
+UNMERGED_SECONDS = 120.0
+"""So is one that got its nodes so long ago: its supervisor would have merged it within a few seconds."""
 
 
 def over_commands(reader: SlurmReader, nodes: SlurmControl, runner: Runner, state_dir: Path) -> ResumePart:
@@ -77,11 +80,15 @@ class ResumePart:
         open_jobs = {record.job_id for record in self.store.jobs() if record.state is State.RESUMING}
         current = set()
         for helper, job_id in hints.helpers.items():
-            if helper not in running or (job_id in open_jobs and job_id in running):
+            if helper not in running:
                 continue
+            resuming = job_id in open_jobs and job_id in running
+            if resuming and running[helper].state is not JobState.RUNNING:
+                continue  # it waits for nodes, and the step for it
             current.add(helper)
             since = self._orphans.setdefault(helper, seen.at)
-            if seen.at - since < ORPHAN_SECONDS and job_id in running:
+            patience = UNMERGED_SECONDS if resuming else ORPHAN_SECONDS
+            if seen.at - since < patience and job_id in running:
                 continue
             detail, owner = self.reader.job(helper), self.store.job(job_id)
             if detail is None or detail.name != f"auto-resume-{job_id}" or owner is None:

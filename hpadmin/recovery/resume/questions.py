@@ -10,7 +10,7 @@ from hpadmin.errors import OperationFailed
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.resume import messages
 from hpadmin.recovery.resume.decide import decide
-from hpadmin.recovery.resume.desk import UNASKED, Desk, job_view
+from hpadmin.recovery.resume.desk import Desk, job_view
 from hpadmin.recovery.resume.facts import (
     History,
     Reach,
@@ -34,10 +34,10 @@ class Questions:
     def hear(self, detail: JobDetail, known: JobRecord | None, seen: Observation) -> bool:
         """Take a job's records in; True where it waits for an answer."""
         record = self._record(detail, known, seen.at)
-        asked = messages.requests(detail.extra)
+        asked = messages.requests(detail.extra, detail.restarts)
         answered = messages.answers(detail.admin_comment)
         incident = self._desk.store.open_incident(record)
-        if incident is not None and incident.request != UNASKED:
+        if incident is not None and incident.action != Action.REQUEUE:  # those are followed by `Requeues`
             about = asked.get(incident.step)
             if about is None:
                 self._desk.store.finish(incident, "", seen.at)
@@ -112,7 +112,7 @@ class Questions:
         job = job_view(detail, seen, configuration)
         answered = messages.answers(detail.admin_comment)
         comment = detail.admin_comment
-        for request in messages.requests(detail.extra).values():
+        for request in messages.requests(detail.extra, detail.restarts).values():
             if request.phase is not Phase.ASK or not _open(request, answered):
                 continue
             incident = self._desk.store.begin(record, request.id, request.step, request.cause, seen.at)

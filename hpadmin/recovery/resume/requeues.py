@@ -23,6 +23,8 @@ from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.reader import JobInfo
 from hpadmin.slurm.states import JobState
 
+_COMPLETED = f"the job is {JobState.COMPLETED.value}"
+
 log = logging.getLogger(__name__)
 
 
@@ -101,8 +103,9 @@ class Requeues:
                 return
             nodes = expand(record.nodes) if record.nodes else []
             bad = [name for name in nodes if name in seen.nodes and seen.nodes[name].state.down]
-            if not bad:  # requeued by somebody, not by a failure: that is no business of ours
-                self._desk.save(record, State.WATCHED, seen.at, restarts=detail.restarts)
+            if not bad:  # that is no business of ours: neither counted nor hurried
+                why = "requeued, and not because a node failed: by preemption or by hand"
+                self._desk.save(record, State.WATCHED, seen.at, restarts=detail.restarts, reason=why)
                 return
             incident = self._desk.store.begin(record, f"{UNASKED}-{detail.restarts}", 0, "node_fail", seen.at)
             why = "Slurm requeued it after a node failure"
@@ -194,7 +197,11 @@ class Requeues:
             self._desk.jobs.requeue(record.job_id)
 
     def _end(self, record: JobRecord, why: str, now: float) -> None:
+        """Close the books. Why the job was not resumed stays its reason; its end is one where it had been."""
         incident = self._desk.store.open_incident(record)
         if incident is not None:
             self._desk.store.finish(incident, "", now)
-        self._desk.save(record, State.ENDED, now, reason=record.reason or why)
+            why = f"{incident.reason or incident.cause}; {why} before its step ran again"
+        elif record.last_action in (Action.NONE, Action.FAIL) or (record.reason and why == _COMPLETED):
+            why = record.reason
+        self._desk.save(record, State.ENDED, now, reason=why)

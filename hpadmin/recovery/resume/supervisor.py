@@ -6,36 +6,32 @@ step's own exit code counts), for nodes after `SERVICE_SECONDS`, and whenever th
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from hpadmin.errors import OperationFailed
-from hpadmin.recovery.resume import child, srunargs
-from hpadmin.recovery.resume.allocate import GivenUpError, InterruptedStepError, allocate
+from hpadmin.recovery.resume import child
+from hpadmin.recovery.resume.allocate import GivenUpError, InterruptedStepError
 from hpadmin.recovery.resume.child import Child
 from hpadmin.recovery.resume.heartbeat import Heartbeat
 from hpadmin.recovery.resume.messages import Action, Answer, Cause, Phase, Request, answers
-from hpadmin.recovery.resume.ownjob import OwnJob
+from hpadmin.recovery.resume.ownjob import OwnJob, SupersededError
 from hpadmin.recovery.resume.stepcheck import Stepd
+from hpadmin.recovery.resume.swap import SERVICE_SECONDS, Swap
 from hpadmin.recovery.resume.watch import Attempt, Ended, Launch, Step
-from hpadmin.slurm.hostlist import expand, fold
-from hpadmin.slurm.reader import JobDetail
+from hpadmin.slurm.hostlist import fold
 
 AGENT_SECONDS = 45.0
-SERVICE_SECONDS = 3600.0
-"""The original's service timeout: 60 minutes to find nodes."""
 POLL_SECONDS = (0.5, 1.0, 2.0, 3.0, 5.0)
 """Waits between glances at the job: quick at first, gentle with slurmctld later."""
 
-OLD_STEP_SECONDS = 4.0
+REQUEUE_SECONDS = 600.0
+"""A supervisor whose job is requeued is ended with it, except where proctrack/linuxproc lost sight of it."""
 
 COUNT_VARIABLE = "HPADMIN_RESUME_COUNT"
 """Told to the program: how often this step was started again, over requeues too."""
-
-_COMPRESSED = re.compile(r"\(x\d+\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +62,25 @@ class Supervisor:
 
     def run(self) -> int:
         """Return the status of the last attempt, as `Child.wait` gives it."""
-        terminal, offset = child.Terminal.remember(), child.stdin_offset()
         child.block_signals()
+        try:
+            self._enter()
+            return self._attempts()
+        except SupersededError:
+            self._await_requeue()
+            return 1
+
+    def _enter(self) -> None:
+        """Learn which run of the job this is, and keep clear of what is left of the one before."""
+        try:
+            self.job = self.job.entered()
+            if self.job.restarts:
+                self.job.leave_earlier_runs()
+        except OperationFailed as error:
+            self.say("Error", f"What an earlier run of the job left behind could not be passed by: {error}")
+
+    def _attempts(self) -> int:
+        terminal, offset = child.Terminal.remember(), child.stdin_offset()
         while True:
             ended = self._attempt()
             terminal.restore()
@@ -99,7 +112,8 @@ class Supervisor:
         if answer is None or answer.action is not Action.RETRYSTEP:
             return False
         try:
-            self._swap(answer, ended)
+            self._tell(Phase.SWAP, cause=ended.cause, lost=answer.bad)
+            self.launch = self._swapper.swap(answer.bad, ended, self.launch)
         except OperationFailed as error:
             self.say("Error", error.message)
             stuck = self._ask(Cause.STUCK, ended.status or 1, ended.seconds, answer.bad)
@@ -115,11 +129,16 @@ class Supervisor:
 
     def _attempt(self) -> Ended:
         environment = dict(self.launch.environment)
-        before = int(environment.get("SLURM_RESTART_COUNT", "0") or "0")
-        environment[COUNT_VARIABLE] = str(before + self.attempt)
+        environment[COUNT_VARIABLE] = str((self.job.restarts or 0) + self.attempt)
         launch = replace(self.launch, environment=environment)
         return Attempt(
-            launch, self.options.heartbeat, self._started, self._suspected, self._killed, self._end_step
+            launch,
+            self.options.heartbeat,
+            self._started,
+            self._suspected,
+            self._killed,
+            self._end_step,
+            self._outlived,
         ).run()
 
     def _started(self, step: Step) -> None:
@@ -187,7 +206,7 @@ class Supervisor:
             state, comment = self.job.glance()
             if state != "RUNNING":
                 if running is None:
-                    self.say("Info", f"The job is {state or 'gone'} now.")
+                    raise GivenUpError(f"The job is {state or 'gone'}.")
                 return None
             answer = answers(comment).get(request.step)
             if answer is not None and answer.id == request.id:
@@ -220,111 +239,49 @@ class Supervisor:
         return tuple(node for node, state in found.items() if state is Stepd.KILLED)
 
     def _await_requeue(self) -> None:
-        """Keep still until the requeue ends this process together with the job."""
-        self.say("Info", "The job is being requeued.")
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            self._pause(2.0)
-            state, _ = self.job.glance()
-            if state not in ("RUNNING", "COMPLETING"):
-                return
+        """Keep still until the requeue ends this process together with the job.
 
-    def _end_step(self, step: Step) -> None:
-        """End a dead step. Dropping its bad nodes does that at once, and makes srun notice."""
+        The script behind this srun must not go on meanwhile; where nobody ends it, its job has long gone on.
+        """
+        self.say("Info", "The job is being requeued.")
+        deadline = time.monotonic() + REQUEUE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                self._pause(2.0)
+                if self.job.glance()[0] not in ("RUNNING", "COMPLETING", "PENDING"):
+                    return
+            except InterruptedStepError:
+                return
+            except (SupersededError, OperationFailed):
+                continue
+
+    def _end_step(self, step: Step) -> bool:
+        """End a dead step; True where srun will notice by itself. Dropping its bad nodes does both at once.
+
+        Before a requeue nothing is sent that names the step: the next run of the job has one of the same number.
+        """
+        verdict = self._verdict
+        if verdict is not None and verdict.action is Action.REQUEUE:
+            return False
         try:
-            verdict = self._verdict
             if verdict is not None and verdict.action is Action.RETRYSTEP and verdict.bad:
-                self._drop(verdict.bad)
+                self._swapper.drop(verdict.bad)
             else:
                 self.job.end_step(step.step)
         except OperationFailed as error:
             self.say("Error", error.message)
+        return True
 
-    # Swapping nodes -----------------------------------------------------------------------------------
+    def _outlived(self) -> bool:
+        """Tell whether the job has ended, or raise SupersededError: srun itself would not notice."""
+        try:
+            return self.job.glance()[0] not in ("RUNNING", "SUSPENDED", "STOPPED", "COMPLETING")
+        except OperationFailed:
+            return False
 
-    def _swap(self, answer: Answer, ended: Ended) -> None:
-        """Drop the bad nodes, get others if the step needs them, and sweep what is left on those that stay."""
-        self._tell(Phase.SWAP, cause=ended.cause, lost=answer.bad)
-        healthy = self._drop(answer.bad)
-        if ended.step is not None and ended.cause is Cause.LOST and not answer.bad:
-            self._sweep(ended.step, healthy)
-        need = self.want - len(healthy)
-        if need > 0:
-            self._expand(self._running_job(), need)
-        if ended.step is not None:
-            self._get_past(ended.step)
-        after = self._running_job()
-        self.say("Info", f"Updating to new node list {after.info.nodes}")
-        self._renew(after)
-
-    def _drop(self, bad: Sequence[str]) -> list[str]:
-        """Shrink the job to its healthy nodes, and return those."""
-        held = expand(self._running_job().info.nodes)
-        healthy = [node for node in held if node not in bad]
-        if len(healthy) < len(held):
-            self.say("Info", "Job failed - Dropping unhealthy nodes")
-            self.job.keep_only(healthy)
-            self.say("Info", f"Successfully shrunk job to retain healthy nodes {fold(healthy)}")
-        return healthy
-
-    def _sweep(self, step: Step, nodes: Sequence[str]) -> None:
-        found = self.job.check_step(step.step, nodes, sweep=True)
-        swept = [node for node, state in found.items() if state is Stepd.KILLED]
-        if swept:
-            self.say("Info", f"Ended what a killed slurmstepd had left on {fold(swept)}")
-
-    def _get_past(self, step: Step) -> None:
-        """Wait for slurmctld to end the old step's record; where it stays, let the new step share its nodes.
-
-        slurmctld keeps a step until every slurmstepd has reported its end: a killed one never does, and the new
-        step would wait for its resources until the job's end.
-        """
-        deadline = time.monotonic() + OLD_STEP_SECONDS
-        while self.job.step_nodes(step.step):
-            if time.monotonic() > deadline:
-                environment = {**self.launch.environment, "SLURM_OVERLAP": "1"}
-                self.launch = replace(self.launch, environment=environment)
-                return
-            self._pause(0.5)
-
-    def _expand(self, detail: JobDetail, need: int) -> None:
-        self.say("Info", f"Waiting for {need} node(s) to join the job")
-        for again in (True, True, False):
-            try:
-                helper = allocate(self.job.helper_command(detail, need), self.job, SERVICE_SECONDS)
-                self.job.merge(helper)
-                break
-            except OperationFailed as error:
-                # Whatever came of it is not left behind, also where only its number was lost.
-                for left in self.job.helpers():
-                    self.job.cancel(left)
-                if not again:
-                    raise
-                self.say("Error", f"{error.message}; trying again")
-                self._pause(3.0)
-        self.say("Info", "Job Expansion complete")
-
-    def _running_job(self) -> JobDetail:
-        detail = self.job.read()
-        if detail is None or not detail.info.nodes:
-            raise GivenUpError("The job is over.")
-        return detail
-
-    def _renew(self, detail: JobDetail) -> None:
-        """Give srun the job as it is now: what sbatch wrote into the environment at its start is stale."""
-        environment = dict(self.launch.environment)
-        nodes = detail.info.nodes
-        for name in ("SLURM_JOB_NODELIST", "SLURM_NODELIST"):
-            environment[name] = nodes
-        for name in ("SLURM_JOB_NUM_NODES", "SLURM_NNODES"):
-            environment[name] = str(self.want)
-        cpus = environment.get("SLURM_JOB_CPUS_PER_NODE", "")
-        if cpus and "," not in cpus:
-            environment["SLURM_JOB_CPUS_PER_NODE"] = f"{_COMPRESSED.sub('', cpus)}(x{detail.info.node_count})"
-        environment.pop("SLURM_TASKS_PER_NODE", None)
-        self.launch = replace(
-            self.launch, environment=environment, argv=srunargs.without_pins(self.launch.argv)
-        )
+    @property
+    def _swapper(self) -> Swap:
+        return Swap(self.job, self.want, self.say, self._pause)
 
     # Small things -------------------------------------------------------------------------------------
 
@@ -337,6 +294,7 @@ class Supervisor:
             attempt=self.attempt,
             want=self.want,
             most=self.options.most if self.options.most > 1 else 0,
+            restart=self.job.restarts or 0,
             **about,  # type: ignore[arg-type]
         )
         self.job.tell(request.record())
@@ -347,6 +305,8 @@ class Supervisor:
             return
         try:
             self.job.forget(self.step.step)
+        except SupersededError:
+            return  # the records are those of a later run now
         except OperationFailed as error:
             self.say("Error", f"The job's record could not be cleaned up: {error}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,8 @@ CLEARED_SECONDS = 30.0
 """The next look after the agent has found nothing wrong with nodes that did not answer."""
 SETTLE_SECONDS = 2.0
 """A closed connection is looked into when srun still runs so long afterwards: mostly it just ends."""
+GLANCE_EVERY_SECONDS = 5.0
+"""Between two looks at the job while srun ends after a signal."""
 KILL_SECONDS = 1.5
 """srun gets so long to end after its step was ended: with a dead node it would wait for ever."""
 
@@ -65,7 +66,8 @@ class Attempt:
     """One srun under watch.
 
     `started` is told the step once it exists; `suspected` asks somebody who knows whether nodes that do not
-    answer are dead; `check_killed` names the nodes whose slurmstepd was killed; `end` ends a dead step in Slurm.
+    answer are dead; `check_killed` names the nodes whose slurmstepd was killed; `end` ends a dead step in Slurm and
+    tells whether srun gets time to notice; `outlived` tells whether the job is over.
     """
 
     launch: Launch
@@ -73,13 +75,15 @@ class Attempt:
     started: Callable[[Step], None]
     suspected: Callable[[Step, Cause, tuple[str, ...], Child], bool]
     check_killed: Callable[[Step], tuple[str, ...]]
-    end: Callable[[Step], None]
+    end: Callable[[Step], bool]
+    outlived: Callable[[], bool]
     step: Step | None = None
     _peers: frozenset[str] = frozenset()
     _missing_since: float | None = None
     _look: subprocess.Popen[str] | None = field(default=None, repr=False)
     _look_started: float = 0.0
     _next: float = 0.0
+    _next_glance: float = 0.0
 
     def run(self) -> Ended:
         """Run srun to its end, or until its step is found dead."""
@@ -111,6 +115,8 @@ class Attempt:
                         self._next = begun + LOOK_EVERY_SECONDS
                     continue
                 if child.ended_by_user:
+                    if self._over_without_us():
+                        child.silence()
                     continue
                 found = self._lost(child, self.step)
                 if found is not None:
@@ -126,6 +132,8 @@ class Attempt:
                 if self.step is not None:
                     self.started(self.step)
         finally:
+            if child.process.poll() is None:  # this run of the job is over
+                child.silence()
             os.close(reader)
             self._drop_look()
         return Ended(status, cause, time.monotonic() - begun, self.step, child.ended_by_user, lost)
@@ -199,14 +207,22 @@ class Attempt:
 
     def _end(self, child: Child, step: Step) -> int:
         """End a dead step: through Slurm, then srun, by force if it does not go."""
-        self.end(step)
+        if not self.end(step):
+            return child.silence()
         deadline = time.monotonic() + KILL_SECONDS
         while time.monotonic() < deadline:
             status = child.wait(TICK_SECONDS)
             if status is not None:
                 return status
-        child.send(signal.SIGKILL)
-        return child.process.wait()
+        return child.kill()
+
+    def _over_without_us(self) -> bool:
+        """After a signal that ends the step: has the job ended? srun waits for ever for a node that is dead."""
+        now = time.monotonic()
+        due, first = now >= self._next_glance, self._next_glance == 0
+        if due:
+            self._next_glance = now + GLANCE_EVERY_SECONDS
+        return due and not first and self.outlived()
 
 
 def _announced(reader: int) -> Step | None:

@@ -9,10 +9,19 @@ from pathlib import Path
 
 from hpadmin.errors import OperationFailed
 from hpadmin.recovery.observe import Observation, jobs_by_node
+from hpadmin.recovery.resume.control import CommandJobControl
 from hpadmin.recovery.resume.part import over_commands
 from hpadmin.slurm.command import Local
 from hpadmin.slurm.commands import CommandReader
 from hpadmin.slurm.control import CommandControl
+from tests.slurm.resume import points
+
+points.before(CommandControl, "set_state", "seen")
+points.after(CommandControl, "set_state", "marked")
+points.before(CommandJobControl, "answer", "decided", lambda control, job, text: "action=WAIT" not in text)
+points.after(CommandJobControl, "answer", "answered", lambda control, job, text: "action=WAIT" not in text)
+points.after(CommandJobControl, "requeue", "requeued")
+points.after(CommandJobControl, "start_now", "hurried")
 
 
 def main() -> None:

@@ -24,6 +24,8 @@ from hpadmin.slurm.hostlist import expand
 USER = "alice"
 HOME = "/home/alice"
 STATE = "/var/lib/hpadmin"
+MODULES = "/opt/points"
+"""Where the tests' own modules for inside the container lie."""
 CONFIGURATION = """\
 ClusterName=resume
 SlurmctldHost=ctl
@@ -57,7 +59,7 @@ NODES = [*(f"n{i}" for i in range(1, 7)), *(f"g{i}" for i in range(1, 6))]
 START = f"""
 set -e
 useradd -m {USER}
-mkdir -p /etc/slurm /var/spool/slurmctld {STATE}
+mkdir -p /etc/slurm /var/spool/slurmctld {STATE} {MODULES}/tests/slurm/resume
 dd if=/dev/urandom of=/etc/slurm/slurm.key bs=1024 count=1 2>/dev/null
 chmod 600 /etc/slurm/slurm.key
 chown slurm /etc/slurm/slurm.key /var/spool/slurmctld
@@ -73,11 +75,27 @@ _KILL_NODE = r"""
 kill -9 $(cat /run/slurmd-$1.pid) || true
 """
 _KILL_STEPDS = r"""
-for pid in $(pgrep -f '^slurmstepd: \[.*\]'); do
+for pid in $(pgrep -f "^slurmstepd: \[${3:-.*}.*\]"); do
     if ls -l /proc/$pid/cwd /proc/$pid/fd 2>/dev/null | grep -q "/slurmd-$1[./]"; then
-        [ "$2" = tree ] && kill -9 $(pgrep -P $pid) 2>/dev/null
+        if [ "$2" = tree ]; then
+            for task in $(pgrep -P $pid); do kill -9 $task -$task; done 2>/dev/null  # each leads a process group
+        fi
         kill -9 $pid
     fi
+done
+true
+"""
+# A node that did not answer once, because it was killed or the machine is busy, is asked again by slurmctld after
+# 100 s only (a third of SlurmdTimeout); a slurmd that starts registers at once.
+_HEAL = r"""
+state() { sinfo -h -N -n $1 -o %T | head -n 1; }
+for node; do
+    if ! kill -0 $(cat /run/slurmd-$node.pid) 2>/dev/null; then
+        slurmd -N $node
+    elif [[ $(state $node) == *\* ]]; then
+        kill $(cat /run/slurmd-$node.pid)
+    fi
+    [ $(state $node) = idle ] || { echo $node is sick; scontrol update nodename=$node state=resume 2>/dev/null; }
 done
 true
 """
@@ -120,6 +138,14 @@ class Cluster:
             ["squeue", "-h", "-a", "-j", str(job), "--states=all", "-o", "%T"], timeout=30
         ).stdout.strip()
 
+    def processes(self, job: int, words: str = "") -> list[int]:
+        """Return the user's processes of a job whose command line holds `words`, a parent before its children."""
+        script = (
+            f'for pid in $(pgrep -u {USER} -f -- "$2"); do'
+            ' grep -qz "^SLURM_JOB_ID=$1$" /proc/$pid/environ 2>/dev/null && echo $pid; done; true'
+        )
+        return sorted(int(pid) for pid in self.sh(script, str(job), words).check().stdout.split())
+
     def nodes_of(self, job: int) -> list[str]:
         done = self.root.run(["squeue", "-h", "-a", "-j", str(job), "-o", "%N"], timeout=30)
         return expand(done.stdout.strip())
@@ -147,37 +173,57 @@ class Cluster:
     def kill_slurmd(self, node: str) -> None:
         self.sh(_KILL_NODE, node).check()
 
-    def kill_stepds(self, node: str) -> None:
-        """Kill the slurmstepds of `node` alone; what they started stays."""
-        self.sh(_KILL_STEPDS, node, "alone").check()
+    def kill_stepds(self, node: str, job: int | None = None) -> None:
+        """Kill the slurmstepds of `node` alone; what they started stays. Of `job`, only those of its steps."""
+        self.sh(_KILL_STEPDS, node, "alone", "" if job is None else f"{job}[.][0-9]").check()
 
     def heal(self) -> None:
         """Every job away, every node in service."""
         self.root.run(["scancel", "-u", USER], timeout=30)
-        script = "; ".join(f"kill -0 $(cat /run/slurmd-{n}.pid) 2>/dev/null || slurmd -N {n}" for n in NODES)
-        self.sh(script)
 
         def healthy() -> bool:
-            states = self.root.run(["sinfo", "-h", "-N", "-o", "%N %T"], timeout=30).stdout.split("\n")
-            bad = [line.split()[0] for line in states if line and line.split()[1] != "idle"]
-            for node in bad:
-                self.root.run(["scontrol", "update", f"nodename={node}", "state=resume"], timeout=30)
-            return not bad
+            return "sick" not in self.sh(_HEAL, *NODES, timeout=120).check().stdout
 
-        until(healthy, 180, lambda: self.root.run(["sinfo", "-N", "-l"], timeout=30).stdout)
+        until(healthy, 240, lambda: self.root.run(["sinfo", "-N", "-l"], timeout=30).stdout)
 
     def start_agent(self) -> None:
-        self.root.put("/opt/agent_main.py", (Path(__file__).parent / "agent_main.py").read_text(), mode=0o755)
+        for module in ("points", "agent_main", "supervisor_main"):
+            source = (Path(__file__).parent / f"{module}.py").read_text()
+            self.root.put(f"{MODULES}/tests/slurm/resume/{module}.py", source, mode=0o644)
         self.sh(
-            f"setsid /opt/hpadmin/bin/python3 /opt/agent_main.py {STATE} >>/var/log/agent.log 2>&1 </dev/null &"
-            " echo $! >/run/agent.pid"
+            f"cd / && PYTHONPATH={MODULES} setsid /opt/hpadmin/bin/python3 -m tests.slurm.resume.agent_main {STATE}"
+            " >>/var/log/agent.log 2>&1 </dev/null & echo $! >/run/agent.pid"
         ).check()
+
+    @contextlib.contextmanager
+    def with_points(self) -> Iterator[None]:
+        """Let supervisors stop at the points of `points`; the agent does so always."""
+        script = f"shift 3; PYTHONPATH={MODULES} exec /opt/hpadmin/bin/python3 -m tests.slurm.resume.supervisor_main"
+        self.root.put(f"{MODULES}/python3", f'#!/bin/sh\n{script} "$@"\n', mode=0o755)
+        self.sh("mkdir -p /run/points; chmod 777 /run/points").check()
+        self._plugin(f" python={MODULES}/python3")
+        try:
+            yield
+        finally:
+            self.sh("rm -f /run/points/*")
+            self._plugin("")
+
+    def _plugin(self, arguments: str) -> None:
+        self.root.put("/etc/slurm/plugstack.conf", f"optional spank_auto_resume.so{arguments}\n", mode=0o644)
 
     def stop_agent(self) -> None:
         self.sh("kill -9 $(cat /run/agent.pid)")
 
     def agent_log(self) -> str:
         return self.sh("tail -n 20 /var/log/agent.log").stdout
+
+    def story(self, job: int) -> dict[str, Any]:
+        """What ``hpadmin job show`` says."""
+        done = self.root.run(
+            ["hpadmin", "job", "show", str(job), "--state-dir", STATE, "-o", "json"], timeout=60
+        )
+        shown: dict[str, Any] = json.loads(done.check().stdout)
+        return shown
 
     def jobs(self) -> dict[int, dict[str, Any]]:
         """What ``hpadmin job list`` says, by job."""

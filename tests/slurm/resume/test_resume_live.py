@@ -69,7 +69,10 @@ def test_with_gres_and_no_spare_the_job_is_requeued_and_starts_at_once(slurm: Cl
     slurm.wait_output("queue", "start 0", times=2)
     victim = slurm.nodes_of(job)[1]
     slurm.kill_node(victim)
-    text = slurm.wait_output("queue", "exit 0\n", 90)
+    slurm.wait_output("queue", "start 1", 90, times=2)
+    # The last word of an srun of the first run, as it comes when its host hung meanwhile: by job and step alone.
+    slurm.as_user("timeout", "2", "scancel", "--signal=KILL", f"{job}.0")
+    text = slurm.wait_output("queue", "exit 0\n", 60)
     assert text.count("start 1 of 2") == 2
     assert victim not in re.findall(r"start 1 of 2 on (\S+)", text)
     until(lambda: slurm.jobs()[job]["last_action"] == "REQUEUE", 20, lambda: str(slurm.jobs()[job]))
@@ -131,8 +134,10 @@ def test_cancelled_and_drained_are_not_resumed(slurm: Cluster) -> None:
     slurm.sh("scontrol update nodename=$1 state=drain reason='bad PSU'", node).check()
     assert "ResumeAction=NONE" in slurm.wait_output("drained", "exit 5\n")
 
-    for job in (cancelled, drained):
-        assert slurm.jobs()[job]["attempts"] == 0
+    known = slurm.jobs()
+    assert known[drained]["attempts"] == 0
+    # The agent may never have seen a job that was cancelled so soon.
+    assert cancelled not in known or known[cancelled]["attempts"] == 0
 
 
 def test_what_users_write_is_never_believed_for_another_job(slurm: Cluster) -> None:

@@ -34,6 +34,7 @@ some_requests = st.builds(
     want=st.integers(0, 10000),
     ran=st.integers(0, 10**8),
     most=st.integers(0, 1000),
+    restart=st.integers(0, 99),
     lost=nodes,
 )
 some_answers = st.builds(
@@ -51,6 +52,8 @@ strangers = st.text(string.printable.replace("<", "").replace(">", ""), max_size
 @settings(max_examples=100)
 def test_what_is_written_is_read(text: str, request: Request) -> None:
     assert requests(put(text, request.record())) == {request.step: request}
+    assert requests(put(text, request.record()), request.restart) == {request.step: request}
+    assert requests(put(text, request.record()), request.restart + 1) == {}
 
 
 @given(strangers, some_answers)

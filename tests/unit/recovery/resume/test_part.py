@@ -138,7 +138,7 @@ class Jobs:
         detail = self.world.details[job_id]
         assert detail.info.state in (JobState.RUNNING, JobState.NODE_FAIL), "only what runs is requeued"
         info = replace(detail.info, state=JobState.PENDING, reason="BeginTime", nodes="")
-        self.world.details[job_id] = replace(detail, info=info, restarts=detail.restarts + 1, extra="")
+        self.world.details[job_id] = replace(detail, info=info, restarts=detail.restarts + 1)
         self.world.deed(f"requeue {job_id}")
         self.world._dies(False)
 
@@ -247,9 +247,21 @@ def test_slurms_own_requeue_after_a_node_failure_is_hurried_once(tmp_path: Path)
     world.nodes["n3"] = replace(world.nodes["n3"], state=NodeState.parse("DOWN"), reason="Not responding")
     detail = world.details[82]
     info = replace(detail.info, state=JobState.PENDING, reason="BeginTime", nodes="", batch_host="")
-    world.details[82] = replace(detail, info=info, restarts=1, extra="")
+    world.details[82] = replace(detail, info=info, restarts=1)
     turn(agent, world)
     assert world.deeds == ["start 82"]
+
+
+def test_a_question_of_an_earlier_run_is_not_answered(tmp_path: Path) -> None:
+    world = World(dead={"n2"})
+    world.add(82, "n[1-4]", restarts=1)
+    world.ask(82, ASK)
+    agent = part(world, tmp_path)
+    turn(agent, world)
+    assert world.deeds == []
+    world.ask(82, replace(ASK, id="bbbbbbbb", step=1, restart=1))
+    turn(agent, world)
+    assert world.deeds == ["fail n2", "answer 82"]
 
 
 def test_a_requeue_by_hand_is_left_alone(tmp_path: Path) -> None:
@@ -260,7 +272,7 @@ def test_a_requeue_by_hand_is_left_alone(tmp_path: Path) -> None:
     turn(agent, world, 1)
     detail = world.details[82]
     info = replace(detail.info, state=JobState.PENDING, reason="BeginTime", nodes="", batch_host="")
-    world.details[82] = replace(detail, info=info, restarts=1, extra="")
+    world.details[82] = replace(detail, info=info, restarts=1)
     turn(agent, world)
     assert world.deeds == []
 

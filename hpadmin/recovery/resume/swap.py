@@ -1,0 +1,122 @@
+"""Giving a job other nodes and its srun another start: what the owner of a job may do by Slurm's commands."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from hpadmin.errors import OperationFailed
+from hpadmin.recovery.resume import srunargs
+from hpadmin.recovery.resume.allocate import GivenUpError, allocate
+from hpadmin.recovery.resume.messages import Cause
+from hpadmin.recovery.resume.ownjob import OwnJob
+from hpadmin.recovery.resume.stepcheck import Stepd
+from hpadmin.recovery.resume.watch import Ended, Launch, Step
+from hpadmin.slurm.hostlist import expand, fold
+from hpadmin.slurm.reader import JobDetail
+
+SERVICE_SECONDS = 3600.0
+"""The original's service timeout: 60 minutes to find nodes."""
+
+OLD_STEP_SECONDS = 4.0
+
+_COMPRESSED = re.compile(r"\(x\d+\)")
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Swaps nodes of `job` for a step that needs `want` of them.
+
+    Every method raises OperationFailed, GivenUpError when the job is over, and what `pause` raises.
+    """
+
+    job: OwnJob
+    want: int
+    say: Callable[[str, str], None]
+    pause: Callable[[float], None]
+
+    def swap(self, bad: Sequence[str], ended: Ended, launch: Launch) -> Launch:
+        """Drop the bad nodes, get others if the step needs them, and sweep what is left on those that stay.
+
+        Returns how the step is to be started next.
+        """
+        healthy = self.drop(bad)
+        if ended.step is not None and ended.cause is Cause.LOST and not bad:
+            self._sweep(ended.step, healthy)
+        need = self.want - len(healthy)
+        if need > 0:
+            self._expand(self._running_job(), need)
+        stays = ended.step is not None and self._record_stays(ended.step)
+        after = self._running_job()
+        self.say("Info", f"Updating to new node list {after.info.nodes}")
+        return self._renewed(launch, after, overlap=stays)
+
+    def drop(self, bad: Sequence[str]) -> list[str]:
+        """Shrink the job to its healthy nodes, and return those."""
+        held = expand(self._running_job().info.nodes)
+        healthy = [node for node in held if node not in bad]
+        if len(healthy) < len(held):
+            self.say("Info", "Job failed - Dropping unhealthy nodes")
+            self.job.keep_only(healthy)
+            self.say("Info", f"Successfully shrunk job to retain healthy nodes {fold(healthy)}")
+        return healthy
+
+    def _sweep(self, step: Step, nodes: Sequence[str]) -> None:
+        found = self.job.check_step(step.step, nodes, sweep=True)
+        swept = [node for node, state in found.items() if state is Stepd.KILLED]
+        if swept:
+            self.say("Info", f"Ended what a killed slurmstepd had left on {fold(swept)}")
+
+    def _record_stays(self, step: Step) -> bool:
+        """Wait for slurmctld to end the old step's record; True where it does not, and the new step must overlap.
+
+        slurmctld keeps a step until every slurmstepd has reported its end: a killed one never does, and the new
+        step would wait for its resources until the job's end.
+        """
+        deadline = time.monotonic() + OLD_STEP_SECONDS
+        while self.job.step_nodes(step.step):
+            if time.monotonic() > deadline:
+                return True
+            self.pause(0.5)
+        return False
+
+    def _expand(self, detail: JobDetail, need: int) -> None:
+        self.say("Info", f"Waiting for {need} node(s) to join the job")
+        for again in (True, True, False):
+            try:
+                helper = allocate(self.job.helper_command(detail, need), self.job, SERVICE_SECONDS)
+                self.job.merge(helper)
+                break
+            except OperationFailed as error:
+                # Whatever came of it is not left behind, also where only its number was lost.
+                for left in self.job.helpers():
+                    self.job.cancel(left)
+                if not again:
+                    raise
+                self.say("Error", f"{error.message}; trying again")
+                self.pause(3.0)
+        self.say("Info", "Job Expansion complete")
+
+    def _running_job(self) -> JobDetail:
+        detail = self.job.read()
+        if detail is None or not detail.info.nodes:
+            raise GivenUpError("The job is over.")
+        return detail
+
+    def _renewed(self, launch: Launch, detail: JobDetail, *, overlap: bool) -> Launch:
+        """Give srun the job as it is now: what sbatch wrote into the environment at its start is stale."""
+        environment = dict(launch.environment)
+        nodes = detail.info.nodes
+        for name in ("SLURM_JOB_NODELIST", "SLURM_NODELIST"):
+            environment[name] = nodes
+        for name in ("SLURM_JOB_NUM_NODES", "SLURM_NNODES"):
+            environment[name] = str(self.want)
+        cpus = environment.get("SLURM_JOB_CPUS_PER_NODE", "")
+        if cpus and "," not in cpus:
+            environment["SLURM_JOB_CPUS_PER_NODE"] = f"{_COMPRESSED.sub('', cpus)}(x{detail.info.node_count})"
+        environment.pop("SLURM_TASKS_PER_NODE", None)
+        if overlap:
+            environment["SLURM_OVERLAP"] = "1"
+        return replace(launch, environment=environment, argv=srunargs.without_pins(launch.argv))

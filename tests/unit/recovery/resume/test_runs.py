@@ -1,0 +1,133 @@
+"""Runs of one job under one id: nothing that is left of an earlier one may touch a later one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from hpadmin.recovery.resume import messages
+from hpadmin.recovery.resume.child import Child
+from hpadmin.recovery.resume.messages import Phase, Request
+from hpadmin.recovery.resume.ownjob import OwnJob, SupersededError
+from hpadmin.slurm.command import Completed
+
+WATCH = Request("aaaaaaaa", 0, Phase.WATCH)
+
+
+@dataclass
+class Commands:
+    """A `Runner` over one job, whose steps are counted as slurmctld does."""
+
+    restarts: int = 0
+    extra: str = ""
+    state: str = "RUNNING"
+    steps: int = 0
+    changes: list[str] = field(default_factory=list)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        said = ""
+        match next(word for word in argv if word in ("update", "show", "squeue", "srun")):
+            case "update":
+                self.extra = argv[-1].removeprefix("extra=")
+                self.changes.append(argv[-1])
+            case "show":
+                number = {"set": True, "infinite": False, "number": self.restarts}
+                said = json.dumps(
+                    {
+                        "jobs": [
+                            {
+                                "job_id": 82,
+                                "user_id": 1000,
+                                "job_state": [self.state],
+                                "restart_cnt": number,
+                                "extra": self.extra,
+                            }
+                        ]
+                    }
+                )
+            case "squeue":
+                said = f"{self.state:20}{self.restarts:<12}<auto-resume/1 step=0>"
+            case "srun":
+                said = f"{self.steps}\n"
+                self.steps += 1
+        return Completed(tuple(argv), 0, said, "")
+
+
+def test_a_requeue_ends_what_the_earlier_run_may_do() -> None:
+    slurm = Commands()
+    job = OwnJob(slurm, 82).entered()
+    job.tell(WATCH.record())
+    assert job.glance() == ("RUNNING", "<auto-resume/1 step=0>")
+    slurm.restarts = 1
+    before = list(slurm.changes)
+    for deed in (
+        lambda: job.tell(WATCH.record()),
+        lambda: job.forget(0),
+        lambda: job.merge(90),
+        lambda: job.leave_earlier_runs(),
+        job.read,
+        job.glance,
+    ):
+        with pytest.raises(SupersededError):
+            deed()
+    assert [change for change in slurm.changes[len(before) :] if change != "extra=auto-resume"] == []
+    slurm.state = "COMPLETING"
+    assert job.glance()[0] == "COMPLETING", "its processes have their last words"
+    OwnJob(slurm, 82).entered().tell(WATCH.record())
+
+
+@pytest.mark.parametrize(
+    ("earlier", "used_up"),
+    [((), 0), ((0,), 1), ((0, 3), 4), ((500,), 64)],
+)
+def test_no_step_of_a_run_has_the_number_of_one_that_may_be_left(
+    earlier: tuple[int, ...], used_up: int
+) -> None:
+    slurm = Commands(restarts=2, extra="owner: physics")
+    for step in earlier:
+        slurm.extra = messages.put(slurm.extra, Request("aaaaaaaa", step, Phase.WATCH, restart=1).record())
+    job = OwnJob(slurm, 82).entered()
+    job.leave_earlier_runs()
+    assert slurm.steps == used_up
+    assert slurm.extra == "owner: physics"
+    job.leave_earlier_runs()
+    assert slurm.steps == used_up, "the next srun of the run need not do it again"
+
+
+@pytest.mark.parametrize(("silently", "left"), [(True, False), (False, True)])
+def test_a_silent_end_leaves_srun_no_last_word(tmp_path: Path, silently: bool, left: bool) -> None:
+    word, ready = tmp_path / "word", tmp_path / "ready"
+    # As srun does: a child that waits for its parent's end by a pipe.
+    program = f"""
+import os, time
+reader, writer = os.pipe()
+if os.fork() == 0:
+    os.close(writer)
+    open({str(ready)!r}, "w").close()
+    os.read(reader, 1)
+    open({str(word)!r}, "w").close()
+    os._exit(0)
+time.sleep(600)
+"""
+    over, alive = os.pipe()
+    child = Child.start(sys.executable, [sys.executable, "-c", program], os.environ, "/", [alive])
+    os.close(alive)
+    while not ready.exists():
+        assert child.process.poll() is None
+    assert (child.silence() if silently else child.kill()) == -9
+    assert os.read(over, 1) == b"", "both processes are gone"
+    os.close(over)
+    assert word.exists() is left
