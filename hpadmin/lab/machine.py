@@ -127,6 +127,13 @@ def look(container: Container) -> LabNode:
     return LabNode(instance, str(container.name), running, status)
 
 
+def ready(container: Container) -> LabNode:
+    """Return a running container whose lifecycle is known to be done."""
+    return LabNode(
+        LabInstance.from_json(container.labels[INSTANCE]), str(container.name), str(container.status), "ready"
+    )
+
+
 def read_file(container: Container, path: str) -> bytes | None:
     """Return one file's content; None when it, or the container, is not there."""
     try:

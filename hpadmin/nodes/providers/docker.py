@@ -48,6 +48,8 @@ class Docker:
         self._lab = Lab(self._client, lab)
         self._busy: dict[str, Repair] = {}
         self._lock = threading.Lock()
+        self._done: set[tuple[str, str]] = set()
+        """Container id and start of every boot whose lifecycle is done."""
 
     @staticmethod
     def from_settings(settings: Mapping[str, Any]) -> Docker:
@@ -72,7 +74,7 @@ class Docker:
             raise ProviderError(f"Docker's engine does not answer: {error}", transient=True) from error
 
     def _instance(self, container: Container) -> ProviderInstance:
-        node = machine.look(container)
+        node = self._look(container)
         state = container.attrs["State"]
         instance = node.instance
         if instance.instance_id in self._busy:
@@ -94,6 +96,16 @@ class Docker:
             booted=_epoch(state["StartedAt"]),
             message=f"is {node.status}" if condition is Condition.FAILED else "",
         )
+
+    def _look(self, container: Container) -> machine.LabNode:
+        """Look at a machine, but not again at a lifecycle that was done in this boot: each look costs a process."""
+        boot = (str(container.id), str(container.attrs["State"]["StartedAt"]))
+        if boot in self._done and container.status == "running":
+            return machine.ready(container)
+        node = machine.look(container)
+        if node.status == "ready":
+            self._done.add(boot)
+        return node
 
     def node_recovery(self) -> bool:
         return True
