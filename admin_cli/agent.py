@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hpadmin.recovery.site import Site
 
 SETTINGS = "/etc/hpadmin/agent.toml"
+HURRIED = 1.0
+"""Seconds between two looks while a job stands still until the next one."""
 
 
 @click.group()
@@ -85,7 +87,8 @@ def _lead(site: Site, stop: threading.Event, *, once: bool) -> None:
             if started - tidied > 86400 or not tidied:
                 agent.forget()
                 tidied = started
-            stop.wait(max(0.0, site.settings.interval - (time.monotonic() - started)))
+            interval = min(site.settings.interval, HURRIED) if agent.hurried else site.settings.interval
+            stop.wait(max(0.0, interval - (time.monotonic() - started)))
     except LostLeadership as error:
         logging.getLogger("hpadmin").error(error.message)
         raise

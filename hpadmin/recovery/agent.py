@@ -26,7 +26,7 @@ from hpadmin.recovery.act import Actor
 from hpadmin.recovery.book import Book
 from hpadmin.recovery.decide import decide
 from hpadmin.recovery.journal import Journal
-from hpadmin.recovery.observe import Observation, observe
+from hpadmin.recovery.observe import Observation, observe_slurm, with_instances
 from hpadmin.recovery.policy import Policy
 from hpadmin.recovery.probe import Prober
 from hpadmin.slurm.control import SlurmControl
@@ -47,6 +47,11 @@ class Part(Protocol):
 
     def cycle(self, seen: Observation) -> None:
         """Do whatever there is to do now, without waiting for anything. Raises OperationFailed."""
+        ...
+
+    @property
+    def hurried(self) -> bool:
+        """Somebody waits for the next cycle."""
         ...
 
 
@@ -98,26 +103,44 @@ class Agent:
         self._actor = Actor(self.reader, self.control, self.provider, self.journal, self.policy, self.clock)
 
     def cycle(self) -> None:
-        """Look, decide and act until nothing more is to be done at once, then let the other parts work.
+        """Look, let the parts work, then decide and act until nothing more is to be done at once.
 
-        A Slurm that does not answer is told to the log; the next cycle looks again.
+        The parts come first: people wait for the jobs that they resume, and they need neither the provider nor
+        the probes, which take seconds when hosts are dead. A Slurm that does not answer is told to the log; the
+        next cycle looks again.
         """
+        seen = self._look()
+        if seen is not None:
+            for part in self.parts:
+                self._let_work(part, seen)
         for _ in range(_ROUNDS):
-            try:
-                self.seen = seen = self._look()
-            except OperationFailed as error:
-                log.warning("Slurm cannot be read", extra={"error": error.message})
+            if seen is None:
                 return
+            self.seen = self._complete(seen)
             book = self._book()
-            if not self._actor.perform(decide(seen, book, self.policy)):
+            if not self._actor.perform(decide(self.seen, book, self.policy)):
                 break
-        for part in self.parts:
-            try:
-                part.cycle(seen)
-            except OperationFailed as error:
-                log.error(
-                    "a part of the cycle failed", extra={"part": type(part).__name__, "error": error.message}
-                )
+            seen = self._look()
+
+    def _look(self) -> Observation | None:
+        try:
+            return observe_slurm(self.reader, at=self.clock(), protected=self.policy.protected)
+        except OperationFailed as error:
+            log.warning("Slurm cannot be read", extra={"error": error.message})
+            return None
+
+    @property
+    def hurried(self) -> bool:
+        """The next cycle is to come soon, because somebody waits for it."""
+        return any(part.hurried for part in self.parts)
+
+    def _let_work(self, part: Part, seen: Observation) -> None:
+        try:
+            part.cycle(seen)
+        except OperationFailed as error:
+            log.error(
+                "a part of the cycle failed", extra={"part": type(part).__name__, "error": error.message}
+            )
 
     def _book(self) -> Book:
         book = self.journal.book(since=self.clock() - _LOOK_BACK)
@@ -126,8 +149,8 @@ class Agent:
         mine = {name: record for name, record in book.open.items() if name in self.only}
         return replace(book, open=mine, suspects={}, notices={})
 
-    def _look(self) -> Observation:
-        seen = observe(self.reader, self.provider, at=self.clock(), protected=self.policy.protected)
+    def _complete(self, seen: Observation) -> Observation:
+        seen = with_instances(seen, self.provider)
         if self.only is not None:
             nodes = {name: node for name, node in seen.nodes.items() if name in self.only}
             return replace(seen, nodes=nodes)

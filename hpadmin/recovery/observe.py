@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from hpadmin.nodes.provider import Provider, ProviderError, ProviderInstance
@@ -44,29 +44,34 @@ def observe(
     unreachable: Mapping[str, float] | None = None,
 ) -> Observation:
     """Look once. Raises OperationFailed when Slurm cannot be read; a silent provider is part of the picture."""
+    seen = observe_slurm(reader, at=at, protected=protected)
+    return replace(with_instances(seen, provider), unreachable=unreachable or {})
+
+
+def observe_slurm(reader: SlurmReader, *, at: float, protected: Iterable[str] = ()) -> Observation:
+    """Look at Slurm alone. Raises OperationFailed when it cannot be read."""
     # Jobs first: a job that starts between the two reads shows in the state of its nodes.
     jobs = reader.jobs()
     nodes = {node.name: node for node in reader.nodes()}
     configuration = reader.configuration()
-    instances: dict[str, ProviderInstance] | None = None
-    error, recovery = "", True
-    try:
-        recovery = provider.node_recovery()
-        instances = match_instances(nodes.values(), provider.instances())
-    except ProviderError as problem:
-        error = problem.message
-        log.warning("provider does not answer", extra={"provider": provider.name, "error": error})
     return Observation(
         at=at,
         nodes=nodes,
         jobs=jobs,
         jobs_on=jobs_by_node(jobs),
-        instances=instances,
-        provider_error=error,
-        node_recovery=recovery,
         protected=frozenset(protected) | controllers(nodes.values(), configuration),
-        unreachable=unreachable or {},
     )
+
+
+def with_instances(seen: Observation, provider: Provider) -> Observation:
+    """Return the picture with the provider's instances in it, or with why there are none."""
+    try:
+        recovery = provider.node_recovery()
+        instances = match_instances(seen.nodes.values(), provider.instances())
+    except ProviderError as problem:
+        log.warning("provider does not answer", extra={"provider": provider.name, "error": problem.message})
+        return replace(seen, provider_error=problem.message)
+    return replace(seen, instances=instances, node_recovery=recovery)
 
 
 @lru_cache(maxsize=16384)

@@ -83,9 +83,11 @@ class Site:
         prober = Prober() if self.settings.probe else None
         parts: list[Part] = []
         if only is None:
+            from hpadmin.recovery.resume.examine import OnNodes
             from hpadmin.recovery.resume.part import over_commands
 
-            parts.append(over_commands(self.reader, self.control, self.runner, self.state_dir))
+            examiner = OnNodes(self.provider.runner)
+            parts.append(over_commands(self.reader, self.control, self.runner, self.state_dir, examiner))
         return Agent(
             self.reader,
             self.control,

@@ -18,7 +18,10 @@ def decide(
     *,
     age: float,
 ) -> Answer:
-    """Answer a question that was first seen `age` seconds ago, about a job that runs on `nodes`."""
+    """Answer a question that was first seen `age` seconds ago.
+
+    `nodes` are those of the job, and those that Slurm has taken from it since its step began.
+    """
 
     def answer(action: Action, text: str, bad: tuple[str, ...] = ()) -> Answer:
         return Answer(request.id, request.step, action, bad, text)
@@ -47,7 +50,7 @@ def decide(
     if not bad and request.cause is Cause.LOST:
         return answer(Action.RETRYSTEP, why)
 
-    left = len(job.nodes) - len(bad)
+    left = len(set(job.nodes) - set(names))
     stuck = _why_not_in_place(request, job, names, left)
     if not stuck:
         return answer(Action.RETRYSTEP, why, names)

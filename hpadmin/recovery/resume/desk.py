@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from hpadmin.recovery import reasons
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.resume.control import JobControl
+from hpadmin.recovery.resume.examine import Examiner
 from hpadmin.recovery.resume.facts import (
     Health,
     JobView,
@@ -26,7 +28,12 @@ from hpadmin.slurm.reader import JobDetail, SlurmReader
 
 log = logging.getLogger(__name__)
 
-Reacher = Callable[[Mapping[str, tuple[str, int]]], dict[str, Reach]]
+
+class Reacher(Protocol):
+    """How slurmds are spoken to: `hpadmin.recovery.resume.reach.reach`."""
+
+    def __call__(self, targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, Reach]: ...
+
 
 SLURMD_PORT = 6818
 UNASKED = "agent"
@@ -43,6 +50,7 @@ class Desk:
     store: Store
     limits: Limits = field(default_factory=Limits)
     reacher: Reacher | None = None
+    examiner: Examiner | None = None
 
     def save(self, record: JobRecord, state: State, now: float, **about: object) -> JobRecord:
         return self.store.save(replace(record, state=state, **about), now)  # type: ignore[arg-type]
@@ -114,8 +122,32 @@ class Desk:
             reason = reasons.write("replace", f"{view.why} (found for job {job_id})")
             self.nodes.set_state([view.name], NewState.FAIL, reason)
 
+    def requeue(self, job_id: int, views: Iterable[NodeView], seen: Observation) -> None:
+        """Put a job back into the queue, past its dead nodes.
+
+        A requeued job completes on its nodes before it can start again, and a dead one never says that it has:
+        it is marked down, or the job would wait for SlurmdTimeout.
+        """
+        self.jobs.requeue(job_id)
+        for view in views:
+            if view.dead:
+                self.give_up(view.name, view.why, seen, job_id)
+
+    def give_up(self, name: str, why: str, seen: Observation, job_id: int) -> None:
+        """Mark a dead node down, under the Reason that keeps it out already, whosever that is."""
+        node = seen.nodes[name]
+        if node.state.down or name in seen.protected:
+            return
+        kept = node.reason.partition(" : ")[0] if node.state.kept_out else ""
+        reason = kept or reasons.write("replace", f"{why} (found for job {job_id})")
+        self.nodes.set_state([name], NewState.DOWN, reason)
+
     def reach(self, names: Iterable[str], seen: Observation) -> dict[str, Reach]:
-        """Speak to the slurmds of `names`; those that hang get a second chance at once."""
+        """Speak to the slurmds of `names`; those that do not answer get a second chance at once.
+
+        A connection is the kernel's work, and a lost packet comes again after a second: where there is none, the
+        second chance is short. A host that has it and hangs gets as long as before.
+        """
         targets = {
             name: (node.address, node.port or SLURMD_PORT)
             for name in names
@@ -123,10 +155,13 @@ class Desk:
         }
         if not targets:
             return {}
-        ask = self.reacher or (lambda wanted: speak(wanted, timeout=self.limits.silent_after))
-        found = ask(targets)
+        ask, patience = self.reacher or speak, self.limits.silent_after
+        found = ask(targets, timeout=patience)
         again = {name: targets[name] for name, how in found.items() if how in (Reach.SILENT, Reach.LOST)}
-        return {**found, **ask(again)} if again else found
+        if not again:
+            return found
+        hangs = any(found[name] is Reach.SILENT for name in again)
+        return {**found, **ask(again, timeout=patience if hangs else patience / 2)}
 
 
 def job_view(detail: JobDetail, seen: Observation, configuration: Mapping[str, str]) -> JobView:

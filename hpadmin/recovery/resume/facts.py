@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from hpadmin.nodes.report import Verdict
@@ -121,6 +121,16 @@ def judge(node: NodeInfo, seen: Observation, reach: Reach | None) -> NodeView:
     if reach is Reach.REFUSES:
         return view(Health.GOOD, "slurmd does not run")
     return view(Health.GOOD, f"kept out by an administrator: {node.reason}" if state.kept_out else "")
+
+
+def lost(view: NodeView) -> NodeView:
+    """Return the view of a node that Slurm took from the job while its step ran: the step ended of that.
+
+    Whatever it is like by now, it is nothing to be kept out for.
+    """
+    if view.health is Health.BAD:
+        return view
+    return replace(view, health=Health.BAD, why="Slurm took it from the job", refuses=False, marked=True)
 
 
 def has_gres(tres: str, nodes: Mapping[str, NodeInfo], held: tuple[str, ...], exclusive: bool) -> bool:

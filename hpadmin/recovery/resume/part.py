@@ -16,9 +16,8 @@ from pathlib import Path
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.resume.control import CommandJobControl, Hints, JobControl
 from hpadmin.recovery.resume.desk import Desk, Reacher
-from hpadmin.recovery.resume.facts import (
-    Limits,
-)
+from hpadmin.recovery.resume.examine import Examiner
+from hpadmin.recovery.resume.facts import Limits
 from hpadmin.recovery.resume.questions import Questions
 from hpadmin.recovery.resume.requeues import Requeues
 from hpadmin.recovery.resume.store import State, Store, path_in
@@ -35,9 +34,16 @@ UNMERGED_SECONDS = 120.0
 """So is one that got its nodes so long ago: its supervisor would have merged it within a few seconds."""
 
 
-def over_commands(reader: SlurmReader, nodes: SlurmControl, runner: Runner, state_dir: Path) -> ResumePart:
+def over_commands(
+    reader: SlurmReader,
+    nodes: SlurmControl,
+    runner: Runner,
+    state_dir: Path,
+    examiner: Examiner | None = None,
+) -> ResumePart:
     """Return the part as the agent runs it: over Slurm's commands, its store in the state directory."""
-    return ResumePart(reader, nodes, CommandJobControl(runner), Store(path_in(state_dir)))
+    control = CommandJobControl(runner)
+    return ResumePart(reader, nodes, control, Store(path_in(state_dir)), examiner=examiner)
 
 
 @dataclass
@@ -50,13 +56,15 @@ class ResumePart:
     store: Store
     limits: Limits = field(default_factory=Limits)
     reacher: Reacher | None = None
+    examiner: Examiner | None = None
     _seen_records: dict[int, str] = field(default_factory=dict, init=False)
     """Records that were looked at already and ask for nothing: a cache, nothing is lost with it."""
     _orphans: dict[int, float] = field(default_factory=dict, init=False)
+    _asked: bool = field(default=False, init=False)
 
     def cycle(self, seen: Observation) -> None:
         """Do whatever there is to do now. Raises OperationFailed when Slurm cannot be read."""
-        desk = Desk(self.reader, self.nodes, self.jobs, self.store, self.limits, self.reacher)
+        desk = Desk(self.reader, self.nodes, self.jobs, self.store, self.limits, self.reacher, self.examiner)
         questions = Questions(desk)
         hints = self.jobs.hints()
         known = {job.job_id: job for job in self.store.jobs()}
@@ -69,11 +77,17 @@ class ResumePart:
                     self._seen_records[job_id] = record
                 elif detail is not None:
                     asking.append(detail)
+        self._asked = bool(asking)
         questions.answer_all(asking, seen)
         Requeues(desk).follow(seen, running)
         self._orphaned(hints, seen, running)
         for gone in self._seen_records.keys() - running.keys():
             del self._seen_records[gone]
+
+    @property
+    def hurried(self) -> bool:
+        """A job stands still until the next look: it asks, changes its nodes, or waits in the queue."""
+        return self._asked or any(job.state in (State.RESUMING, State.REQUEUING) for job in self.store.jobs())
 
     def _orphaned(self, hints: Hints, seen: Observation, running: Mapping[int, JobInfo]) -> None:
         """Cancel allocations that a supervisor made for a job and left behind."""

@@ -15,8 +15,9 @@ from hpadmin.recovery.resume.facts import (
     History,
     Reach,
     judge,
+    lost,
 )
-from hpadmin.recovery.resume.messages import Action, Answer, Phase, Request
+from hpadmin.recovery.resume.messages import Action, Answer, Cause, Phase, Request
 from hpadmin.recovery.resume.store import Incident, JobRecord, State
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.reader import JobDetail
@@ -33,8 +34,9 @@ class Questions:
 
     def hear(self, detail: JobDetail, known: JobRecord | None, seen: Observation) -> bool:
         """Take a job's records in; True where it waits for an answer."""
-        record = self._record(detail, known, seen.at)
         asked = messages.requests(detail.extra, detail.restarts)
+        asks = any(request.phase is Phase.ASK for request in asked.values())
+        record = self._record(detail, known, seen.at, asks=asks)
         answered = messages.answers(detail.admin_comment)
         incident = self._desk.store.open_incident(record)
         if incident is not None and incident.action != Action.REQUEUE:  # those are followed by `Requeues`
@@ -48,12 +50,13 @@ class Questions:
             return False
         return any(_open(request, answered) for request in asked.values() if request.phase is Phase.ASK)
 
-    def _record(self, detail: JobDetail, known: JobRecord | None, now: float) -> JobRecord:
+    def _record(self, detail: JobDetail, known: JobRecord | None, now: float, *, asks: bool) -> JobRecord:
+        """Remember the job. What it holds while nothing is asked is what a later question is compared with."""
         info = detail.info
         if known is not None:  # a requeue changes the time of submission, so the id alone counts
             fresh = replace(
                 known,
-                nodes=info.nodes or known.nodes,
+                nodes=known.nodes if asks and known.nodes else info.nodes or known.nodes,
                 batch_host=info.batch_host or known.batch_host,
                 restarts=detail.restarts if known.state is not State.REQUEUING else known.restarts,
             )
@@ -83,9 +86,12 @@ class Questions:
 
     def answer_all(self, asking: Sequence[JobDetail], seen: Observation) -> None:
         """Diagnose the nodes of all questions together, then answer one after the other."""
-        wanted = {name for detail in asking for name in expand(detail.info.nodes)}
+        if not asking:
+            return
+        wanted = {name for detail in asking for name in self._concerned(detail)}
         reached = self._desk.reach(wanted, seen)
-        configuration = self._desk.reader.configuration() if asking else {}
+        configuration = self._desk.reader.configuration()
+        seen = self._examined(asking, reached, configuration, seen)
         for detail in asking:
             try:
                 self._answer_job(detail, seen, reached, configuration)
@@ -94,6 +100,44 @@ class Questions:
                     "a question is left to the next cycle",
                     extra={"job": detail.info.job_id, "error": error.message},
                 )
+
+    def _concerned(self, detail: JobDetail) -> list[str]:
+        """Return the nodes that a job holds, and those that Slurm has taken from it since its step began."""
+        held = expand(detail.info.nodes)
+        record = self._desk.store.job(detail.info.job_id)
+        before = expand(record.nodes) if record is not None and record.nodes else []
+        return [*held, *(name for name in before if name not in held)]
+
+    def _examined(
+        self,
+        asking: Sequence[JobDetail],
+        reached: Mapping[str, Reach],
+        configuration: Mapping[str, str],
+        seen: Observation,
+    ) -> Observation:
+        """Let the nodes of steps that have just failed look at themselves; return the picture with what they found."""
+        suspects = {
+            name
+            for detail in asking
+            if self._just_failed(detail)
+            for name in self._concerned(detail)
+            if reached.get(name) is Reach.ANSWERS
+        }
+        examiner = self._desk.examiner
+        if examiner is None or not suspects or not examiner.examine(sorted(suspects), configuration):
+            return seen
+        return replace(seen, nodes={node.name: node for node in self._desk.reader.nodes()})
+
+    def _just_failed(self, detail: JobDetail) -> bool:
+        """A question of this job is new, and about a program that ended or hangs by itself."""
+        record = self._desk.store.job(detail.info.job_id)
+        known = {each.request for each in self._desk.store.incidents(record)} if record is not None else set()
+        return any(
+            request.phase is Phase.ASK
+            and request.cause in (Cause.EXIT, Cause.HANG)
+            and request.id not in known
+            for request in messages.requests(detail.extra, detail.restarts).values()
+        )
 
     def _answer_job(
         self,
@@ -104,10 +148,12 @@ class Questions:
     ) -> None:
         record = self._desk.store.job(detail.info.job_id)
         assert record is not None
+        held = set(expand(detail.info.nodes))
         views = [
-            judge(seen.nodes[name], seen, reached.get(name))
-            for name in expand(detail.info.nodes)
+            view if name in held else lost(view)
+            for name in self._concerned(detail)
             if name in seen.nodes
+            for view in [judge(seen.nodes[name], seen, reached.get(name))]
         ]
         job = job_view(detail, seen, configuration)
         answered = messages.answers(detail.admin_comment)
@@ -128,15 +174,15 @@ class Questions:
             comment = messages.put(comment, answer.record())
             self._desk.jobs.answer(detail.info.job_id, comment)
             if answer.action is Action.REQUEUE:
-                self._desk.jobs.requeue(detail.info.job_id)
+                self._desk.requeue(detail.info.job_id, [view for view in views if view.name in held], seen)
 
 
 def _decided(incident: Incident, request: Request) -> Answer | None:
     """Return what was decided about this question already: the agent was killed before it was told."""
     if not incident.action:
         return None
-    lost = tuple(expand(incident.lost)) if incident.lost else ()
-    return Answer(request.id, request.step, Action(incident.action), lost, incident.reason)
+    bad = tuple(expand(incident.lost)) if incident.lost else ()
+    return Answer(request.id, request.step, Action(incident.action), bad, incident.reason)
 
 
 def _open(request: Request, answered: Mapping[int, Answer]) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hpadmin.errors import OperationFailed
-from hpadmin.recovery import reasons
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.resume.decide import decide
 from hpadmin.recovery.resume.desk import UNASKED, Desk, job_view
@@ -18,7 +17,6 @@ from hpadmin.recovery.resume.facts import (
 )
 from hpadmin.recovery.resume.messages import Action, Cause, Phase, Request
 from hpadmin.recovery.resume.store import JobRecord, State
-from hpadmin.slurm.control import NewState
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.reader import JobInfo
 from hpadmin.slurm.states import JobState
@@ -132,13 +130,7 @@ class Requeues:
         for name, how in self._desk.reach(stuck, seen).items():
             alone = seen.jobs_on.get(name) == (record.job_id,)
             if how in (Reach.LOST, Reach.SILENT) or (how is Reach.REFUSES and alone):
-                node = seen.nodes[name]
-                owner = reasons.read(node.reason).owner
-                ours = owner in (reasons.Owner.OURS, reasons.Owner.ORDER)
-                reason = (
-                    node.reason if ours else reasons.write("replace", f"dead (found for job {record.job_id})")
-                )
-                self._desk.nodes.set_state([name], NewState.DOWN, reason.partition(" : ")[0])
+                self._desk.give_up(name, "dead", seen, record.job_id)
 
     def _node_fail(self, record: JobRecord, info: JobInfo, seen: Observation) -> None:
         """Slurm ended the job because of a node and did not requeue it."""
@@ -194,7 +186,7 @@ class Requeues:
         answer = decide(request, job, views, history, self._desk.limits, age=self._desk.limits.diagnosis)
         record = self._desk.settle(record, incident, request, answer, views, 0, seen)
         if answer.action is Action.REQUEUE:
-            self._desk.jobs.requeue(record.job_id)
+            self._desk.requeue(record.job_id, views, seen)
 
     def _end(self, record: JobRecord, why: str, now: float) -> None:
         """Close the books. Why the job was not resumed stays its reason; its end is one where it had been."""

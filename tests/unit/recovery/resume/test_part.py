@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from hpadmin.nodes.report import HealthReport, Verdict
 from hpadmin.recovery.observe import Observation, jobs_by_node
 from hpadmin.recovery.resume import messages
 from hpadmin.recovery.resume.control import Hints, read_hints
@@ -29,7 +30,7 @@ class Killed(BaseException):
 class World:
     """A Slurm of a few jobs. `die_at` counts down with every change that is asked of it."""
 
-    nodes: dict[str, NodeInfo] = field(default_factory=dict)
+    known: dict[str, NodeInfo] = field(default_factory=dict)
     details: dict[int, JobDetail] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
     deeds: list[str] = field(default_factory=list)
@@ -50,7 +51,7 @@ class World:
     def add(self, job_id: int, nodes: str, **about: object) -> None:
         names = expand(nodes)
         for name in names:
-            self.nodes.setdefault(name, NodeInfo(name, NodeState.parse("ALLOCATED"), address="10.0.0.1"))
+            self.known.setdefault(name, NodeInfo(name, NodeState.parse("ALLOCATED"), address="10.0.0.1"))
         info = JobInfo(
             job_id, JobState.RUNNING, "", "alice", "", "dev", "", len(names), nodes, names[0], "", 10, 10, 0
         )
@@ -68,7 +69,7 @@ class World:
 
     def look(self) -> Observation:
         jobs = self.jobs()
-        return Observation(self.now, dict(self.nodes), jobs, jobs_by_node(jobs))
+        return Observation(self.now, dict(self.known), jobs, jobs_by_node(jobs))
 
     # SlurmReader
     def jobs(self, *, ended: bool = False) -> tuple[JobInfo, ...]:
@@ -82,8 +83,11 @@ class World:
     def configuration(self) -> dict[str, str]:
         return {"SchedulerParameters": "permit_job_expansion"}
 
+    def nodes(self) -> tuple[NodeInfo, ...]:
+        return tuple(self.known.values())
+
     def node(self, name: str) -> NodeInfo | None:
-        return self.nodes.get(name)
+        return self.known.get(name)
 
     def partitions(self) -> tuple[PartitionInfo, ...]:
         return ()
@@ -99,7 +103,7 @@ class World:
         self._dies(True)
         for name in nodes:
             word = "DOWN+FAIL" if state is NewState.DOWN else "ALLOCATED+FAIL"
-            self.nodes[name] = replace(self.nodes[name], state=NodeState.parse(word), reason=reason)
+            self.known[name] = replace(self.known[name], state=NodeState.parse(word), reason=reason)
             self.deed(f"{state.value} {name}")
         self._dies(False)
 
@@ -148,7 +152,7 @@ class Jobs:
         info = replace(detail.info, state=JobState.RUNNING, reason="", nodes="n[5-8]", batch_host="n5")
         self.world.details[job_id] = replace(detail, info=info)
         for name in expand("n[5-8]"):
-            self.world.nodes.setdefault(
+            self.world.known.setdefault(
                 name, NodeInfo(name, NodeState.parse("ALLOCATED"), address="10.0.0.1")
             )
         self.world.deed(f"start {job_id}")
@@ -162,10 +166,10 @@ class Jobs:
 
 
 def part(world: World, folder: Path) -> ResumePart:
-    def reacher(targets: Mapping[str, tuple[str, int]]) -> dict[str, Reach]:
+    def reacher(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, Reach]:
         return {name: Reach.LOST if name in world.dead else Reach.ANSWERS for name in targets}
 
-    return ResumePart(world, world, Jobs(world), Store(path_in(folder)), reacher=reacher)  # type: ignore[arg-type]
+    return ResumePart(world, world, Jobs(world), Store(path_in(folder)), reacher=reacher)
 
 
 def turn(agent: ResumePart, world: World, times: int = 4) -> None:
@@ -202,6 +206,57 @@ def test_a_dead_node_is_marked_before_the_answer_and_once(tmp_path: Path) -> Non
     assert incident.seconds is not None
 
 
+def test_a_node_that_slurm_took_from_the_job_before_anybody_asked_is_its_failure(tmp_path: Path) -> None:
+    world = World()
+    world.add(82, "n[1-4]")
+    agent = part(world, tmp_path)
+    world.ask(82, replace(ASK, phase=Phase.WATCH))
+    turn(agent, world, 1)
+    # Marked down by somebody, and back in service already: the job has shrunk, its step ended.
+    detail = world.details[82]
+    world.details[82] = replace(detail, info=replace(detail.info, nodes="n[1,3-4]", node_count=3))
+    world.ask(82, ASK)
+    turn(agent, world)
+    assert (world.answer_of(82).action, world.answer_of(82).bad) == (Action.RETRYSTEP, ("n2",))
+    assert world.deeds == ["answer 82"], "the node is healthy: nothing to be kept out for"
+
+
+@pytest.mark.parametrize(
+    ("cause", "examined"), [(Cause.EXIT, ["n1 n3 n4"]), (Cause.SILENT, []), (Cause.LOST, [])]
+)
+def test_the_nodes_of_a_step_that_has_just_failed_look_at_themselves_once(
+    tmp_path: Path, cause: Cause, examined: list[str]
+) -> None:
+    world = World()
+    world.add(82, "n[1-4]")
+    looked: list[str] = []
+    examiner = Examined(world, looked, "n3")
+    agent = replace(part(world, tmp_path), examiner=examiner)
+    world.dead = {"n2"} if cause is Cause.EXIT else set()
+    world.ask(82, replace(ASK, phase=Phase.WATCH))
+    turn(agent, world, 1)
+    world.ask(82, replace(ASK, cause=cause))
+    turn(agent, world)
+    assert looked == examined
+    if examined:
+        assert world.answer_of(82).bad == ("n2", "n3")
+
+
+@dataclass(frozen=True)
+class Examined:
+    """An examination that finds a fault of one node."""
+
+    world: World
+    looked: list[str]
+    sick: str
+
+    def examine(self, nodes: Iterable[str], configuration: Mapping[str, str]) -> bool:
+        self.looked.append(" ".join(nodes))
+        report = HealthReport(Verdict.FAILED, 1000, "gpu-count", "reboot", "3 of 4").merged_into("") or ""
+        self.world.known[self.sick] = replace(self.world.known[self.sick], extra=report)
+        return True
+
+
 def test_a_lost_batch_host_needs_no_question(tmp_path: Path) -> None:
     world = World()
     world.add(82, "n[1-4]")
@@ -210,7 +265,7 @@ def test_a_lost_batch_host_needs_no_question(tmp_path: Path) -> None:
     turn(agent, world, 1)
     world.dead = {"n1"}
     turn(agent, world)
-    assert world.deeds == ["fail n1", "requeue 82", "start 82"]
+    assert world.deeds == ["fail n1", "requeue 82", "down n1", "start 82"]
     job = agent.store.job(82)
     assert job is not None
     assert (job.state, job.resumes, job.last_action) == (State.WATCHED, 1, "REQUEUE")
@@ -244,7 +299,7 @@ def test_slurms_own_requeue_after_a_node_failure_is_hurried_once(tmp_path: Path)
     agent = part(world, tmp_path)
     world.ask(82, replace(ASK, phase=Phase.WATCH))
     turn(agent, world, 1)
-    world.nodes["n3"] = replace(world.nodes["n3"], state=NodeState.parse("DOWN"), reason="Not responding")
+    world.known["n3"] = replace(world.known["n3"], state=NodeState.parse("DOWN"), reason="Not responding")
     detail = world.details[82]
     info = replace(detail.info, state=JobState.PENDING, reason="BeginTime", nodes="", batch_host="")
     world.details[82] = replace(detail, info=info, restarts=1)
