@@ -5,7 +5,9 @@
 
 Every rank computes the gradient of its shard, rank 0 adds them up in the order of the ranks, moves the weights
 and hands them out again. After each step rank 0 writes a checkpoint: weights, the number of the step, and a ledger
-of the steps done. The file is replaced as a whole, so that at any moment it holds exactly what was done.
+of the steps done. The file is replaced as a whole, so that at any moment it holds exactly what was done. Each start
+writes into a folder of its own: a machine that hung may wake up when others have taken over long ago, and what its
+processes write then must not be what the next start reads.
 
 Started again, all ranks go on from the checkpoint. So the end is the same, bit for bit, however often nodes were
 lost on the way, and the ledger shows that no step is missing and none was done twice:
@@ -13,7 +15,8 @@ lost on the way, and the ledger shows that no step is missing and none was done 
     python3 train.py --folder /fsx/me/run1 --steps 200 --verify
 
 What a real training has to take over from here: find peers anew in every start (node names change when nodes are
-replaced), load the checkpoint at the start, write it atomically, and let errors end the program.
+replaced), load the newest checkpoint at the start, write it atomically and where no earlier start writes, and let
+errors end the program.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import socket
 import struct
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +37,7 @@ FEATURES, ROWS_OF_A_RANK = 64, 256
 
 
 def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}\n")
     sys.stdout.flush()
 
 
@@ -53,20 +57,36 @@ def gradient(weights: np.ndarray, data: tuple[np.ndarray, np.ndarray]) -> np.nda
 
 
 class Checkpoint:
-    """The newest state, in one file that is replaced as a whole."""
+    """The newest state: one file a start, ``start-0001/checkpoint.npz``; that of the latest start counts."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "checkpoint.npz"
+        self.folder = folder
+        self.path: Path | None = None
 
     def load(self) -> tuple[np.ndarray, list[int]]:
         """Return weights and ledger; those of the beginning where nothing was saved yet."""
-        if not self.path.exists():
+        saved = sorted(self.folder.glob("start-*/checkpoint.npz"))
+        if not saved:
             return np.zeros(FEATURES), []
-        with np.load(self.path) as saved:
-            return saved["weights"], saved["ledger"].tolist()
+        with np.load(saved[-1]) as newest:
+            return newest["weights"], newest["ledger"].tolist()
+
+    def claim(self) -> None:
+        """Take a folder that no other start has, later than all there are: making it succeeds once."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        while self.path is None:
+            number = 1 + max((int(each.name[6:]) for each in self.folder.glob("start-*")), default=0)
+            own = self.folder / f"start-{number:04d}"
+            try:
+                own.mkdir()
+            except FileExistsError:
+                continue
+            self.path = own / "checkpoint.npz"
 
     def save(self, weights: np.ndarray, ledger: list[int]) -> None:
         """Replace the state. It is on disk, whole, before anybody can see it."""
+        if self.path is None:
+            raise RuntimeError("claim() comes first")
         fresh = self.path.with_suffix(".new.npz")
         with fresh.open("wb") as file:
             np.savez(file, weights=weights, ledger=np.array(ledger, dtype=np.int64))
@@ -105,9 +125,9 @@ def own_address() -> str:
 def lead(folder: Path, meeting: Path, ranks: int, steps: int, pause: float) -> None:
     """Be rank 0: collect gradients, move the weights, save, hand out."""
     checkpoint = Checkpoint(folder)
+    checkpoint.claim()
     weights, ledger = checkpoint.load()
-    count = os.environ.get("HPADMIN_RESUME_COUNT", "0")
-    say(f"start {count}: {ranks} ranks, going on at step {len(ledger)}")
+    checkpoint.save(weights, ledger)  # from here on nothing that an earlier start still writes is read
     with socket.create_server((own_address(), 0)) as server:
         address, port = server.getsockname()
         fresh = meeting.with_suffix(".new")
@@ -118,6 +138,8 @@ def lead(folder: Path, meeting: Path, ranks: int, steps: int, pause: float) -> N
             peer, _ = server.accept()
             (rank,) = struct.unpack("<q", exactly(peer, 8))
             peers[rank] = peer
+    count = os.environ.get("HPADMIN_RESUME_COUNT", "0")
+    say(f"start {count}: {ranks} ranks, going on at step {len(ledger)}")
     data = shard(0)
     for peer in peers.values():
         send(peer, np.array([len(ledger)], dtype=float))
@@ -130,6 +152,8 @@ def lead(folder: Path, meeting: Path, ranks: int, steps: int, pause: float) -> N
         weights = weights - 0.05 * total / ranks
         ledger.append(step)
         checkpoint.save(weights, ledger)
+        if len(ledger) % 10 == 0:
+            say(f"step {len(ledger)} of {steps}")
         if pause:
             time.sleep(pause)
     say(f"done: {steps} steps, {digest(weights)}")

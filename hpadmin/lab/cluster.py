@@ -265,8 +265,7 @@ class Lab:
 
     def fault(self, name: str, kind: str) -> None:
         """Do one of `FAULTS` to a node. Raises InvalidInput for another kind or an unknown node."""
-        node = self.node(name)
-        container = self._client.containers.get(node.container)
+        container = self._client.containers.get(self._container_name(name))
         network = self._existing_network()
         if kind == "kill":
             container.kill()
@@ -275,7 +274,7 @@ class Lab:
         elif kind == "disconnect":
             network.disconnect(container, force=True)
         elif kind == "heal":
-            self._heal(container, node, network)
+            self._heal(container, machine.look(container), network)
         else:
             raise InvalidInput(f"no fault {kind!r}", hint=f"there are: {', '.join(FAULTS)}")
 
@@ -333,9 +332,13 @@ class Lab:
         return found
 
     def _container_name(self, name: str) -> str:
-        plain = f"{self.name}-{name}"
-        with contextlib.suppress(docker.errors.NotFound):
-            return str(self._client.containers.get(plain).name)
+        """Find a node's container by its labels alone: one request, whatever state the machines are in."""
+        listed = self._client.api.containers(all=True, filters={"label": f"{LABEL}={self.name}"})
+        for one in listed:
+            if machine.INSTANCE in one["Labels"]:
+                instance = LabInstance.from_json(one["Labels"][machine.INSTANCE])
+                if name in (instance.name, instance.hostname, instance.instance_id):
+                    return str(one["Names"][0]).removeprefix("/")
         return self.node(name).container
 
     def _existing_network(self) -> Any:

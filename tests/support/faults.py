@@ -63,3 +63,8 @@ FAULTS = (
     ),
 )
 """All but `hpadmin node reboot`, which is a command."""
+
+
+def break_node(lab: Lab, node: str, kind: str) -> None:
+    """Do the fault of that name to a node."""
+    next(fault for fault in FAULTS if fault.name == kind).inject(lab, node)

@@ -93,6 +93,12 @@ def nodes_of(lab: Lab, job: int) -> list[str]:
     return expand(job_field(lab, job, "NodeList"))
 
 
+def idle_nodes(lab: Lab, partition: str) -> list[str]:
+    """The nodes of a partition that nothing runs on."""
+    said = login(lab, "sinfo", "-h", "-p", partition, "-t", "idle", "-N", "-o", "%N").stdout
+    return said.split()
+
+
 def wait_until(condition: Callable[[], Result | None], timeout: float, what: str) -> Result:
     """Wait until `condition` gives something true, and return that; fail the test after `timeout` seconds."""
     deadline = time.monotonic() + timeout

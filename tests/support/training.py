@@ -1,0 +1,225 @@
+"""The training example on a lab: submitted, broken in the middle, and what became of it, read off afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from hpadmin.lab.cluster import Lab
+from hpadmin.recovery.resume.store import Incident, Store, path_in
+from hpadmin.request import Source
+from hpadmin.slurm.hostlist import expand
+from tests.support import labs
+
+USER = "ann"
+HOME = f"/home/{USER}"
+NODES = 4
+BUNDLE = {"shared_users.txt": f"{USER},2001\n"}
+LIFECYCLE = "profile: container\nhealth_check: true\nslurm:\n  health_check_interval: 10\n"
+SETTINGS = """
+interval = 1
+[policy]
+confirm_after = 2
+unreachable_after = 6
+reboot_within = 60
+replace_within = 240
+verify_within = 120
+storm_nodes = 20
+max_in_flight = 8
+max_failures = 20
+max_replacements_per_hour = 100
+"""
+_FOLDER = Path(__file__).resolve().parents[2] / "examples" / "training"
+_FILE_SYSTEM = "fs-0123456789abcdef0.fsx.us-west-2.amazonaws.com"
+_ENDS = ("COMPLETED", "FAILED", "NODE_FAIL", "CANCELLED", "TIMEOUT")
+_START = re.compile(r"^(\S+) start (\d+): (\d+) ranks, going on at step (\d+)$", re.M)
+_STEP = re.compile(r"^\S+ step (\d+) of", re.M)
+
+
+def with_shared_home(source: Source) -> Source:
+    """Let every node of a request mount one file system on /home: what is saved there outlives any of them."""
+    body = json.loads(source.text)
+    for group in body["InstanceGroups"]:
+        group["InstanceStorageConfigs"] = [{"FsxOpenZfsConfig": {"DnsName": _FILE_SYSTEM}}]
+    body["VpcConfig"] = {
+        "SecurityGroupIds": ["sg-0123456789abcdef0"],
+        "Subnets": ["subnet-0123456789abcdef0"],
+    }
+    return Source(json.dumps(body), source.origin)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The leader's line when all ranks were there."""
+
+    at: float
+    count: int
+    ranks: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """One job that trains."""
+
+    lab: Lab
+    job: int
+    steps: int
+
+    @staticmethod
+    def submit(lab: Lab, *options: str, steps: int = 60, pause: float = 0.5, resume: bool = True) -> Training:
+        """Submit ``train.sbatch`` as the user, from the shared home; without `resume` as stock Slurm has it."""
+        script = (_FOLDER / "train.sbatch").read_text()
+        if not resume:
+            script = "\n".join(line for line in script.splitlines() if "--auto-resume" not in line) + "\n"
+        root = lab.runner(lab.controller().instance.name)
+        for name, text in (("train.py", (_FOLDER / "train.py").read_text()), ("train.sbatch", script)):
+            root.run(["tee", f"{HOME}/{name}"], timeout=60, stdin=text).check()
+        words = ["env", "-C", HOME, f"STEPS={steps}", f"PAUSE={pause}"]
+        words += ["sbatch", "--parsable", *options, "train.sbatch"]
+        done = lab.runner(lab.controller().instance.name, user=USER).run(words, timeout=120)
+        return Training(lab, int(done.check().stdout), steps)
+
+    def output(self) -> str:
+        """What the job printed so far; empty before it did."""
+        runner = self.lab.runner(self.lab.controller().instance.name)
+        return runner.run(["cat", f"{HOME}/train-{self.job}.out"], timeout=60).stdout
+
+    def starts(self, output: str) -> list[Start]:
+        return [
+            Start(datetime.fromisoformat(at).timestamp(), int(count), int(ranks), int(step))
+            for at, count, ranks, step in _START.findall(output)
+        ]
+
+    def wait_for_step(self, step: int, timeout: float = 180) -> None:
+        """Wait until the training is that far."""
+
+        def there() -> bool:
+            done = [int(number) for number in _STEP.findall(self.output())]
+            return bool(done) and done[-1] >= step
+
+        labs.wait_until(there, timeout, f"job {self.job} at step {step}")
+
+    def wait_for_end(self, timeout: float) -> str:
+        """Wait until the job is over; return how. One that has done all its work may be completing for long."""
+
+        def over() -> str | None:
+            state = labs.job_field(self.lab, self.job, "JobState")
+            done = state == "COMPLETING" and f"done: {self.steps} steps" in self.output()
+            return state if done or state in _ENDS else None
+
+        return labs.wait_until(over, timeout, f"the end of job {self.job}")
+
+    def nodes(self) -> list[str]:
+        return labs.nodes_of(self.lab, self.job)
+
+    def step_nodes(self) -> list[str]:
+        """The nodes that the training runs on: those of the job without its spares."""
+        said = labs.login(self.lab, "squeue", "-h", "-s", "-j", str(self.job), "-o", "%i %N").stdout
+        for line in said.splitlines():
+            step, _, nodes = line.partition(" ")
+            if step.rpartition(".")[2].isdigit():
+                return expand(nodes.strip())
+        return []
+
+    def followers(self) -> list[str]:
+        """The nodes of the step that the batch script does not run on."""
+        host = self.batch_host()
+        return [node for node in self.step_nodes() if node != host]
+
+    def batch_host(self) -> str:
+        return labs.job_field(self.lab, self.job, "BatchHost")
+
+    def result(self) -> str:
+        """What identifies the final weights, once every step was done exactly once; else what is wrong."""
+        words = ["env", "-C", HOME, "python3", "train.py", "--folder", f"run-{self.job}"]
+        words += ["--steps", str(self.steps), "--verify"]
+        done = self.lab.runner(self.lab.controller().instance.name, user=USER).run(words, timeout=60)
+        return (done.stdout or done.stderr).strip()
+
+    def helpers(self) -> str:
+        """Allocations made for this job and left behind."""
+        return labs.login(
+            self.lab, "squeue", "-h", "-n", f"auto-resume-{self.job}", "-o", "%i %T"
+        ).stdout.strip()
+
+
+@dataclass
+class Agent:
+    """The real command, watching a lab from outside."""
+
+    lab: Lab
+    folder: Path
+
+    @contextlib.contextmanager
+    def running(self, settings: str = SETTINGS) -> Iterator[Agent]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "agent.toml").write_text(settings)
+        words = ["--lab", self.lab.name, "--state-dir", str(self.folder)]
+        words += ["--config", str(self.folder / "agent.toml")]
+        program = [str(Path(sys.executable).with_name("hpadmin")), "agent", "run", *words]
+        with (self.folder / "agent.log").open("ab") as log:
+            agent = subprocess.Popen(program, stdout=log, stderr=log)
+        try:
+            yield self
+        finally:
+            agent.terminate()
+            agent.wait(60)
+
+    def incidents(self, job: int) -> tuple[Incident, ...]:
+        """What the agent wrote down about a job."""
+        store = Store(path_in(self.folder))
+        try:
+            record = store.job(job)
+            return () if record is None else store.incidents(record)
+        finally:
+            store.close()
+
+    def verdicts(self, job: int) -> list[float]:
+        """When it decided that a step of this job is to be started again or given up (epoch seconds)."""
+        lines = [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        return [
+            float(line["time"])
+            for line in lines
+            if line["message"] == "answered a failed step" and line["job"] == job and line["action"] != "NONE"
+        ]
+
+    def log(self) -> str:
+        return (self.folder / "agent.log").read_text()
+
+
+def all_in_service(lab: Lab, names: Sequence[str]) -> bool:
+    """Whether all these nodes are idle and wanted by nobody."""
+    states = lab.slurm_states()
+    return all(states.get(name) == "idle" for name in names)
+
+
+def heal(lab: Lab, names: Sequence[str], *, within: float) -> None:
+    """Wait for the agent to bring every node back; what it has not by `within` seconds is mended by hand."""
+    deadline = time.monotonic() + within
+    while not all_in_service(lab, names):
+        if time.monotonic() > deadline:
+            _mend(lab, names)
+            deadline = time.monotonic() + within
+        time.sleep(1)
+
+
+def _mend(lab: Lab, names: Sequence[str]) -> None:
+    states = lab.slurm_states()
+    for node in lab.nodes():
+        host = node.instance.hostname
+        if host in names and states.get(host) != "idle":
+            sys.stderr.write(f"mending {host}: {states.get(host)}, {node.running}\n")
+            if node.running != "running":
+                lab.fault(host, "heal")
+            else:
+                lab.reboot(host)
+            labs.login(lab, "scontrol", "update", f"nodename={host}", "state=resume", check=False)
