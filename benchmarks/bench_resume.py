@@ -11,15 +11,18 @@ from outside, and it repairs the nodes meanwhile.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hpadmin.lab.cluster import Lab
-from tests.support import training
+from hpadmin.request import Source
+from tests.support import labs, training
 from tests.support.trainingfaults import (
     MODES,
     TRAINING_FAULTS,
@@ -30,44 +33,63 @@ from tests.support.trainingfaults import (
     undisturbed,
 )
 
+NODES = 8
+"""Of each of the two groups: a training has 4, and what was broken before may still be under repair."""
+FREE = {"no GRES": 6, "GRES": 6, "GRES, one spare": 7}
+"""Idle nodes that a training begins with: its own, and those that take the place of the ones it loses."""
 
-def record(lab: Lab, agent: training.Agent, mode: Mode, faults: Sequence[TrainingFault]) -> list[Outcome]:
-    """Each fault in turn, on healthy nodes."""
-    names = [node.instance.hostname for node in lab.nodes() if node.instance.group == mode.group]
-    training.heal(lab, names, within=120)
-    expected = undisturbed(lab, mode)
+
+def request() -> Source:
+    return training.with_shared_home(
+        labs.request(
+            ("controller", "ml.c5.xlarge", 1, "Controller", None),
+            ("cpu", "ml.c5.xlarge", NODES, "Compute", "cpu"),
+            ("gpu", "ml.g5.12xlarge", NODES, "Compute", "gpu"),
+        )
+    )
+
+
+def record(agent: training.Agent, modes: Sequence[Mode], faults: Sequence[TrainingFault]) -> list[Outcome]:
+    """Each fault in turn, one training at a time."""
     outcomes = []
-    for fault in faults:
-        if mode.name in fault.modes:
-            outcome = under(lab, agent, mode, fault, expected)
-            outcomes.append(outcome)
-            sys.stderr.write(json.dumps(outcome.as_json()) + "\n")
-            training.heal(lab, names, within=150)
+    for mode in modes:
+        training.wait_for_idle(agent.lab, mode.group, FREE[mode.name], patience=240)
+        expected = undisturbed(agent.lab, mode)
+        for fault in faults:
+            if mode.name in fault.modes:
+                training.wait_for_idle(agent.lab, mode.group, FREE[mode.name], patience=240)
+                outcomes.append(under(agent.lab, agent, mode, fault, expected))
+                sys.stderr.write(json.dumps(outcomes[-1].as_json()) + "\n")
     return outcomes
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--only", action="append", default=[], help="this fault alone")
-    arguments.add_argument("--mode", action="append", default=[], help="these nodes alone")
-    arguments.add_argument("--lab", help="a lab that is up already, left up")
+    arguments.add_argument("--mode", action="append", default=[], help="these trainings alone")
+    arguments.add_argument("--lab", help="a lab that is up already and stays up")
     given = arguments.parse_args()
     faults = [fault for fault in TRAINING_FAULTS if not given.only or fault.name in given.only]
     modes = [mode for mode in MODES if not given.mode or mode.name in given.mode]
-    agent = training.Agent(Lab.open(given.lab), Path(tempfile.mkdtemp(prefix="hpadmin-resume-")))
-    sys.stderr.write(f"{agent.folder}\n")
-    with agent.running():
-        outcomes = [one for mode in modes for one in record(agent.lab, agent, mode, faults)]
-    print(
-        json.dumps(
-            {
-                "load_average": os.getloadavg(),
-                "cores": os.cpu_count(),
-                "results": [one.as_json() for one in outcomes],
-            },
-            indent=2,
+    with contextlib.ExitStack() as stack:
+        lab = (
+            Lab.open(given.lab)
+            if given.lab
+            else stack.enter_context(
+                labs.running_lab(request(), lifecycle=training.LIFECYCLE, bundle=training.BUNDLE)
+            )
         )
-    )
+        agent = training.Agent(lab, Path(tempfile.mkdtemp(prefix="hpadmin-resume-")))
+        sys.stderr.write(f"{agent.folder}\n")
+        stack.enter_context(agent.running())
+        # Trainings without and with GRES at the same time, on nodes of their own.
+        halves = [[mode for mode in modes if mode.group == group] for group in ("cpu", "gpu")]
+        with ThreadPoolExecutor(len(halves)) as pool:
+            outcomes = [
+                one for half in pool.map(lambda half: record(agent, half, faults), halves) for one in half
+            ]
+    condition = {"load_average": os.getloadavg(), "cores": os.cpu_count()}
+    print(json.dumps({**condition, "results": [one.as_json() for one in outcomes]}, indent=2))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -75,7 +75,7 @@ class Training:
     steps: int
 
     @staticmethod
-    def submit(lab: Lab, *options: str, steps: int = 60, pause: float = 0.5, resume: bool = True) -> Training:
+    def submit(lab: Lab, *options: str, steps: int = 50, pause: float = 0.4, resume: bool = True) -> Training:
         """Submit ``train.sbatch`` as the user, from the shared home; without `resume` as stock Slurm has it."""
         script = (_FOLDER / "train.sbatch").read_text()
         if not resume:
@@ -196,30 +196,22 @@ class Agent:
         return (self.folder / "agent.log").read_text()
 
 
-def all_in_service(lab: Lab, names: Sequence[str]) -> bool:
-    """Whether all these nodes are idle and wanted by nobody."""
-    states = lab.slurm_states()
-    return all(states.get(name) == "idle" for name in names)
-
-
-def heal(lab: Lab, names: Sequence[str], *, within: float) -> None:
-    """Wait for the agent to bring every node back; what it has not by `within` seconds is mended by hand."""
-    deadline = time.monotonic() + within
-    while not all_in_service(lab, names):
+def wait_for_idle(lab: Lab, partition: str, count: int, *, patience: float) -> None:
+    """Wait until so many nodes of a partition are idle; one that the agent has given up is mended by hand."""
+    deadline = time.monotonic() + patience
+    while len(labs.idle_nodes(lab, partition)) < count:
         if time.monotonic() > deadline:
-            _mend(lab, names)
-            deadline = time.monotonic() + within
+            _mend(lab, partition)
+            deadline = time.monotonic() + patience
         time.sleep(1)
 
 
-def _mend(lab: Lab, names: Sequence[str]) -> None:
-    states = lab.slurm_states()
+def _mend(lab: Lab, partition: str) -> None:
+    idle = labs.idle_nodes(lab, partition)
     for node in lab.nodes():
         host = node.instance.hostname
-        if host in names and states.get(host) != "idle":
-            sys.stderr.write(f"mending {host}: {states.get(host)}, {node.running}\n")
-            if node.running != "running":
-                lab.fault(host, "heal")
-            else:
-                lab.reboot(host)
+        if node.instance.group == partition and host not in idle:
+            sys.stderr.write(f"mending {host}, which is {node.running}\n")
+            lab.fault(host, "heal")
+            lab.reboot(host)
             labs.login(lab, "scontrol", "update", f"nodename={host}", "state=resume", check=False)

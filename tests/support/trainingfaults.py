@@ -16,7 +16,7 @@ from tests.support.training import NODES, Agent, Training
 
 PATIENCE = 420.0
 """Seconds that a training may take with a fault in its middle."""
-_BREAK_AT = 20
+_BREAK_AT = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class OnNodes:
     """Runs the health check there. `runner` gives what runs commands on a node as root, None where nothing does."""
 
     runner: Callable[[str], Runner | None]
-    seconds: float = 10
+    seconds: float = 6
     """All of them together get so long: a node that takes longer is judged by its last report."""
 
     def examine(self, nodes: Iterable[str], configuration: Mapping[str, str]) -> bool:

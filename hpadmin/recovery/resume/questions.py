@@ -56,7 +56,7 @@ class Questions:
         if known is not None:  # a requeue changes the time of submission, so the id alone counts
             fresh = replace(
                 known,
-                nodes=known.nodes if asks and known.nodes else info.nodes or known.nodes,
+                nodes=known.nodes if asks and _same_run(known, detail) else info.nodes or known.nodes,
                 batch_host=info.batch_host or known.batch_host,
                 restarts=detail.restarts if known.state is not State.REQUEUING else known.restarts,
             )
@@ -105,7 +105,7 @@ class Questions:
         """Return the nodes that a job holds, and those that Slurm has taken from it since its step began."""
         held = expand(detail.info.nodes)
         record = self._desk.store.job(detail.info.job_id)
-        before = expand(record.nodes) if record is not None and record.nodes else []
+        before = expand(record.nodes) if record is not None and _same_run(record, detail) else []
         return [*held, *(name for name in before if name not in held)]
 
     def _examined(
@@ -175,6 +175,11 @@ class Questions:
             self._desk.jobs.answer(detail.info.job_id, comment)
             if answer.action is Action.REQUEUE:
                 self._desk.requeue(detail.info.job_id, [view for view in views if view.name in held], seen)
+
+
+def _same_run(record: JobRecord, detail: JobDetail) -> bool:
+    """What is remembered of the job's nodes is about this run of it, not about one before a requeue."""
+    return bool(record.nodes) and record.restarts == detail.restarts
 
 
 def _decided(incident: Incident, request: Request) -> Answer | None:

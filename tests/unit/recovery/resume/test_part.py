@@ -221,6 +221,21 @@ def test_a_node_that_slurm_took_from_the_job_before_anybody_asked_is_its_failure
     assert world.deeds == ["answer 82"], "the node is healthy: nothing to be kept out for"
 
 
+def test_the_nodes_of_a_run_before_a_requeue_are_not_missed(tmp_path: Path) -> None:
+    world = World()
+    world.add(82, "n[1-4]")
+    agent = part(world, tmp_path)
+    world.ask(82, replace(ASK, phase=Phase.WATCH))
+    turn(agent, world, 1)
+    detail = world.details[82]
+    world.details[82] = replace(detail, info=replace(detail.info, nodes="n[3-6]"), restarts=1)
+    for name in ("n5", "n6"):
+        world.known[name] = replace(world.known["n3"], name=name)
+    world.ask(82, replace(ASK, restart=1))
+    turn(agent, world)
+    assert world.answer_of(82).action is Action.NONE
+
+
 @pytest.mark.parametrize(
     ("cause", "examined"), [(Cause.EXIT, ["n1 n3 n4"]), (Cause.SILENT, []), (Cause.LOST, [])]
 )
