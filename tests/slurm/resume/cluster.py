@@ -191,7 +191,7 @@ class Cluster:
             source = (Path(__file__).parent / f"{module}.py").read_text()
             self.root.put(f"{MODULES}/tests/slurm/resume/{module}.py", source, mode=0o644)
         self.sh(
-            f"cd / && PYTHONPATH={MODULES} setsid /opt/hpadmin/bin/python3 -m tests.slurm.resume.agent_main {STATE}"
+            f"cd /; PYTHONPATH={MODULES} setsid /opt/hpadmin/bin/python3 -m tests.slurm.resume.agent_main {STATE}"
             " >>/var/log/agent.log 2>&1 </dev/null & echo $! >/run/agent.pid"
         ).check()
 
