@@ -38,8 +38,19 @@ class JobControl(Protocol):
         """Put a running job back into the queue under its id."""
         ...
 
-    def start_now(self, job_id: int) -> None:
-        """Let a requeued job start at once instead of after the 121 seconds of cred_expire."""
+    def start_now(self, job_id: int, priority: int = 0) -> None:
+        """Let a requeued job start at once instead of after the 121 seconds of cred_expire.
+
+        In the same request give it `priority`, unless that is 0: no other job comes in between.
+        """
+        ...
+
+    def set_priority(self, job_id: int, priority: int) -> None:
+        """Set the priority of a job that waits: Slurm does not count it by itself any more, and forgets its Nice."""
+        ...
+
+    def release_priority(self, job_id: int, nice: int) -> None:
+        """Let Slurm count a job's priority again, with its Nice."""
         ...
 
     def cancel(self, job_id: int) -> None:
@@ -82,8 +93,17 @@ class CommandJobControl:
     def requeue(self, job_id: int) -> None:
         self._scontrol("requeue", str(job_id))
 
-    def start_now(self, job_id: int) -> None:
-        self._scontrol("update", f"JobId={job_id}", "StartTime=now")
+    def start_now(self, job_id: int, priority: int = 0) -> None:
+        raised = [f"Priority={priority}"] if priority else []
+        self._scontrol("update", f"JobId={job_id}", *raised, "StartTime=now")
+
+    def set_priority(self, job_id: int, priority: int) -> None:
+        self._scontrol("update", f"JobId={job_id}", f"Priority={priority}")
+
+    def release_priority(self, job_id: int, nice: int) -> None:
+        self._scontrol("update", f"JobId={job_id}", "Priority=INFINITE")
+        if nice:
+            self._scontrol("update", f"JobId={job_id}", f"Nice={nice}")
 
     def cancel(self, job_id: int) -> None:
         self.runner.run(["scancel", "-Q", str(job_id)], timeout=self.timeout).check()

@@ -185,7 +185,7 @@ class OwnJob:
         """Put `record` into the job's Extra, beside those of other steps and whatever text is there."""
         with self._alone():
             detail = self.read()
-            if detail is not None:
+            if detail is not None and record not in detail.extra:
                 self._set_extra(messages.put(detail.extra, record))
 
     def forget(self, step: int) -> None:

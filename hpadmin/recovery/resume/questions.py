@@ -18,6 +18,7 @@ from hpadmin.recovery.resume.facts import (
     lost,
 )
 from hpadmin.recovery.resume.messages import Action, Answer, Cause, Phase, Request
+from hpadmin.recovery.resume.place import place_of
 from hpadmin.recovery.resume.store import Incident, JobRecord, State
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.reader import JobDetail
@@ -71,7 +72,9 @@ class Questions:
             batch_host=info.batch_host if detail.batch else "",
             restarts=detail.restarts,
         )
-        return self._desk.store.save(record, now)
+        record = self._desk.store.save(record, now)
+        self._desk.store.keep_place(record, place_of(detail))
+        return record
 
     def _runs_again(self, record: JobRecord, incident: Incident, detail: JobDetail, now: float) -> None:
         if incident.action != Action.RETRYSTEP:

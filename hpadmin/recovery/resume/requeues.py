@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from hpadmin.errors import OperationFailed
+from hpadmin.recovery import reasons
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.resume.decide import decide
 from hpadmin.recovery.resume.desk import UNASKED, Desk, job_view
@@ -16,9 +18,11 @@ from hpadmin.recovery.resume.facts import (
     judge,
 )
 from hpadmin.recovery.resume.messages import Action, Cause, Phase, Request
+from hpadmin.recovery.resume.place import deserved, due
 from hpadmin.recovery.resume.store import JobRecord, State
 from hpadmin.slurm.hostlist import expand, fold
-from hpadmin.slurm.reader import JobInfo
+from hpadmin.slurm.jobjson import number
+from hpadmin.slurm.reader import JobInfo, NodeInfo
 from hpadmin.slurm.states import JobState
 
 _COMPLETED = f"the job is {JobState.COMPLETED.value}"
@@ -77,6 +81,7 @@ class Requeues:
             return  # the picture is older than the requeue
         info = detail.info
         if detail.restarts > record.restarts:
+            self._release_place(record)
             incident = self._desk.store.open_incident(record)
             if incident is not None:
                 before = set(expand(incident.nodes)) if incident.nodes else set()
@@ -117,14 +122,48 @@ class Requeues:
                 last_action=Action.REQUEUE.value,
                 reason=why,
             )
-        if info.reason == "BeginTime":
-            self._desk.jobs.start_now(record.job_id)
+        self._start_in_place(record, info.reason == "BeginTime", seen.at)
+
+    def _start_in_place(self, record: JobRecord, delayed: bool, now: float) -> None:
+        """Let a requeued job wait no longer than its place in the queue makes it (`place`)."""
+        place, raised = self._desk.store.place(record), 0
+        if place is not None:
+            if not place.base:  # before Slurm's own number is gone
+                place = replace(place, base=self._base(record.job_id))
+                self._desk.store.keep_place(record, place)
+            raised = deserved(place, place.base, now, self._configuration)
+            raised = raised if due(place, raised) else 0
+        if delayed:
+            self._desk.jobs.start_now(record.job_id, raised)
+        elif raised:
+            self._desk.jobs.set_priority(record.job_id, raised)
+        if place is not None and raised:
+            self._desk.store.keep_place(record, replace(place, raised=raised))
+
+    @cached_property
+    def _configuration(self) -> Mapping[str, str]:
+        return self._desk.reader.configuration()
+
+    def _base(self, job_id: int) -> int:
+        detail = self._desk.reader.job(job_id)
+        return 0 if detail is None else number(detail.raw.get("priority"))
+
+    def _release_place(self, record: JobRecord) -> None:
+        place = self._desk.store.place(record)
+        if place is not None and place.raised:
+            self._desk.jobs.release_priority(record.job_id, place.nice)
+            self._desk.store.keep_place(record, replace(place, base=0, raised=0))
 
     def _let_go(self, record: JobRecord, seen: Observation) -> None:
-        """A requeued job cannot start while it completes, and a dead node never says that it has: mark it down."""
-        if record.state is not State.REQUEUING or not record.nodes:
+        """A dead node never says that a job has completed there: mark it down.
+
+        A requeued job cannot start before; for one that just ended, only nodes that were found bad are looked at.
+        """
+        if not record.nodes:
             return
         names = [name for name in expand(record.nodes) if name in seen.nodes]
+        if record.state is not State.REQUEUING:
+            names = [name for name in names if _is_ours(seen.nodes[name])]
         stuck = {name for name in names if record.job_id in seen.jobs_on.get(name, ())}
         stuck = {name for name in stuck if not seen.nodes[name].state.down and name not in seen.protected}
         for name, how in self._desk.reach(stuck, seen).items():
@@ -181,7 +220,7 @@ class Requeues:
             for node in expand(info.nodes)
             if node in seen.nodes
         ]
-        job = job_view(detail, seen, self._desk.reader.configuration())
+        job = job_view(detail, seen, self._configuration)
         history = History(record.resumes, 0)
         answer = decide(request, job, views, history, self._desk.limits, age=self._desk.limits.diagnosis)
         record = self._desk.settle(record, incident, request, answer, views, 0, seen)
@@ -197,3 +236,9 @@ class Requeues:
         elif record.last_action in (Action.NONE, Action.FAIL) or (record.reason and why == _COMPLETED):
             why = record.reason
         self._desk.save(record, State.ENDED, now, reason=why)
+
+
+def _is_ours(node: NodeInfo) -> bool:
+    """Tell whether a node is out of service by hpadmin's word or an order."""
+    owner = reasons.read(node.reason).owner
+    return node.state.kept_out and owner in (reasons.Owner.OURS, reasons.Owner.ORDER)

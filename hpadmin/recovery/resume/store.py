@@ -9,12 +9,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from hpadmin.errors import OperationFailed
+from hpadmin.recovery.resume.place import Place
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -49,6 +50,16 @@ CREATE TABLE IF NOT EXISTS incidents (
     gained TEXT NOT NULL DEFAULT '',
     decided REAL NOT NULL DEFAULT 0,
     over REAL NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS places (
+    job_id INTEGER NOT NULL,
+    submitted REAL NOT NULL,
+    priority INTEGER NOT NULL,
+    waiting_since REAL NOT NULL,
+    nice INTEGER NOT NULL,
+    base INTEGER NOT NULL,
+    raised INTEGER NOT NULL,
+    PRIMARY KEY (job_id, submitted)
 );
 CREATE UNIQUE INDEX IF NOT EXISTS one_incident_a_question ON incidents (job_id, submitted, request);
 CREATE INDEX IF NOT EXISTS incidents_of_job ON incidents (job_id, number);
@@ -203,6 +214,21 @@ class Store:
         self._db.execute(f"INSERT OR REPLACE INTO jobs ({_JOB}) VALUES ({marks})", values)  # noqa: S608
         return saved
 
+    def place(self, job: JobRecord) -> Place | None:
+        """Return what the job had in the queue before it was requeued first; None where it was never seen running."""
+        row = self._db.execute(
+            "SELECT priority, waiting_since, nice, base, raised FROM places WHERE job_id = ? AND submitted = ?",
+            (job.job_id, job.submitted),
+        ).fetchone()
+        return None if row is None else Place(*row)
+
+    def keep_place(self, job: JobRecord, place: Place) -> None:
+        """Write it down."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (job.job_id, job.submitted, *astuple(place)),
+        )
+
     def begin(self, job: JobRecord, request: str, step: int, cause: str, now: float) -> Incident:
         """Write down that a question was seen; the same question twice is one incident."""
         self._db.execute(
@@ -236,6 +262,7 @@ class Store:
         ).fetchall()
         for key in old:
             self._db.execute("DELETE FROM incidents WHERE job_id = ? AND submitted = ?", key)
+            self._db.execute("DELETE FROM places WHERE job_id = ? AND submitted = ?", key)
             self._db.execute("DELETE FROM jobs WHERE job_id = ? AND submitted = ?", key)
 
 

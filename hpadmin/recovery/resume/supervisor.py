@@ -27,6 +27,9 @@ AGENT_SECONDS = 45.0
 POLL_SECONDS = (0.5, 1.0, 2.0, 3.0, 5.0)
 """Waits between glances at the job: quick at first, gentle with slurmctld later."""
 
+RETELL_SECONDS = 6.0
+"""After so long without an answer the question is looked for, and asked again where it is gone: a slurmctld that is
+killed forgets the changes of its last seconds (`SAVE_MAX_WAIT`, src/slurmctld/state_save.c)."""
 REQUEUE_SECONDS = 600.0
 """A supervisor whose job is requeued is ended with it, except where proctrack/linuxproc lost sight of it."""
 
@@ -196,7 +199,7 @@ class Supervisor:
             Phase.ASK, cause=cause, exit_code=_code(status), ran=int(seconds), lost=tuple(lost)
         )
         begun, waits = time.monotonic(), iter(POLL_SECONDS)
-        wait, seen = next(waits), False
+        wait, seen, told = next(waits), False, begun
         while True:
             if running is None:
                 self._pause(wait)
@@ -213,6 +216,9 @@ class Supervisor:
                 if answer.action is not Action.WAIT:
                     return answer
                 seen = True
+            if time.monotonic() - told > RETELL_SECONDS:
+                self.job.tell(request.record())
+                told = time.monotonic()
             waited = time.monotonic() - begun
             if waited > (SERVICE_SECONDS if seen else AGENT_SECONDS):
                 return None

@@ -21,6 +21,7 @@ SERVICE_SECONDS = 3600.0
 """The original's service timeout: 60 minutes to find nodes."""
 
 OLD_STEP_SECONDS = 4.0
+SWAPS = 3
 
 _COMPRESSED = re.compile(r"\(x\d+\)")
 
@@ -45,9 +46,14 @@ class Swap:
         healthy = self.drop(bad)
         if ended.step is not None and ended.cause is Cause.LOST and not bad:
             self._sweep(ended.step, healthy)
-        need = self.want - len(healthy)
-        if need > 0:
-            self._expand(self._running_job(), need)
+        for _ in range(SWAPS):
+            need = self.want - len(healthy)
+            if need > 0:
+                self._expand(self._running_job(), need)
+            # A slurmctld that was killed meanwhile may have forgotten what it had done.
+            healthy = self.drop(bad)
+            if len(healthy) >= self.want:
+                break
         stays = ended.step is not None and self._record_stays(ended.step)
         after = self._running_job()
         self.say("Info", f"Updating to new node list {after.info.nodes}")

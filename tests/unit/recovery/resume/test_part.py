@@ -15,6 +15,7 @@ from hpadmin.recovery.resume.control import Hints, read_hints
 from hpadmin.recovery.resume.facts import Reach
 from hpadmin.recovery.resume.messages import Action, Cause, Phase, Request
 from hpadmin.recovery.resume.part import ORPHAN_SECONDS, ResumePart
+from hpadmin.recovery.resume.place import Place, deserved
 from hpadmin.recovery.resume.store import State, Store, path_in
 from hpadmin.slurm.control import NewState
 from hpadmin.slurm.hostlist import expand
@@ -35,9 +36,12 @@ class World:
     dead: set[str] = field(default_factory=set)
     deeds: list[str] = field(default_factory=list)
     reads: int = 0
+    settings: dict[str, str] = field(default_factory=dict)
     die_at: int = -1
     die_before: bool = False
     now: float = 1000.0
+    full: bool = False
+    """No node is free: what is requeued waits."""
 
     def deed(self, text: str) -> None:
         self.deeds.append(text)
@@ -67,6 +71,15 @@ class World:
     def answer_of(self, job_id: int) -> messages.Answer:
         return messages.answers(self.details[job_id].admin_comment)[0]
 
+    def start(self, job_id: int) -> None:
+        """Let a job that waits run, elsewhere."""
+        detail = self.details[job_id]
+        info = replace(detail.info, state=JobState.RUNNING, reason="", nodes="n[5-8]", batch_host="n5")
+        self.details[job_id] = replace(detail, info=info)
+        for name in expand("n[5-8]"):
+            self.known.setdefault(name, NodeInfo(name, NodeState.parse("ALLOCATED"), address="10.0.0.1"))
+        self.deed(f"start {job_id}")
+
     def look(self) -> Observation:
         jobs = self.jobs()
         return Observation(self.now, dict(self.known), jobs, jobs_by_node(jobs))
@@ -81,7 +94,7 @@ class World:
         return self.details.get(job_id)
 
     def configuration(self) -> dict[str, str]:
-        return {"SchedulerParameters": "permit_job_expansion"}
+        return {"SchedulerParameters": "permit_job_expansion", **self.settings}
 
     def nodes(self) -> tuple[NodeInfo, ...]:
         return tuple(self.known.values())
@@ -142,21 +155,32 @@ class Jobs:
         detail = self.world.details[job_id]
         assert detail.info.state in (JobState.RUNNING, JobState.NODE_FAIL), "only what runs is requeued"
         info = replace(detail.info, state=JobState.PENDING, reason="BeginTime", nodes="")
-        self.world.details[job_id] = replace(detail, info=info, restarts=detail.restarts + 1)
+        raw = {**detail.raw, "priority": 100} if detail.raw else {}
+        self.world.details[job_id] = replace(detail, info=info, restarts=detail.restarts + 1, raw=raw)
         self.world.deed(f"requeue {job_id}")
         self.world._dies(False)
 
-    def start_now(self, job_id: int) -> None:
+    def start_now(self, job_id: int, priority: int = 0) -> None:
         self.world._dies(True)
+        if priority:
+            self._rank(job_id, priority)
         detail = self.world.details[job_id]
-        info = replace(detail.info, state=JobState.RUNNING, reason="", nodes="n[5-8]", batch_host="n5")
-        self.world.details[job_id] = replace(detail, info=info)
-        for name in expand("n[5-8]"):
-            self.world.known.setdefault(
-                name, NodeInfo(name, NodeState.parse("ALLOCATED"), address="10.0.0.1")
-            )
-        self.world.deed(f"start {job_id}")
+        if self.world.full:
+            self.world.details[job_id] = replace(detail, info=replace(detail.info, reason="Resources"))
+            return
+        self.world.start(job_id)
         self.world._dies(False)
+
+    def set_priority(self, job_id: int, priority: int) -> None:
+        self._rank(job_id, priority)
+        self.world.deed(f"priority {job_id} {priority}")
+
+    def release_priority(self, job_id: int, nice: int) -> None:
+        self.world.deed(f"release {job_id} {nice}")
+
+    def _rank(self, job_id: int, priority: int) -> None:
+        detail = self.world.details[job_id]
+        self.world.details[job_id] = replace(detail, raw={**detail.raw, "priority": priority})
 
     def cancel(self, job_id: int) -> None:
         detail = self.world.details[job_id]
@@ -345,6 +369,45 @@ def test_a_requeue_by_hand_is_left_alone(tmp_path: Path) -> None:
     world.details[82] = replace(detail, info=info, restarts=1)
     turn(agent, world)
     assert world.deeds == []
+
+
+def test_a_requeued_job_gets_its_place_back_and_keeps_it_while_it_waits(tmp_path: Path) -> None:
+    world = World(dead={"n2"}, full=True)
+    world.settings = {"PriorityWeightAge": "10000", "PriorityMaxAge": "1-00:00:00"}
+    raw: dict[str, object] = {"priority": 1500, "accrue_time": 1000, "nice": 7}
+    world.add(82, "n[1-4]", tres_allocated="cpu=4,gres/gpu=16", raw=raw)
+    world.now = 1000 + 43200
+    world.ask(82, ASK)
+    agent = part(world, tmp_path)
+    turn(agent, world)
+    assert world.details[82].raw["priority"] == 100 + 5000, "as if it had waited all the time"
+    turn(agent, world)
+    assert "priority" not in " ".join(world.deeds), "it is not set again for a few seconds more"
+    world.now += 8640
+    turn(agent, world, 1)
+    assert world.deeds[-1] == "priority 82 6101"
+    world.start(82)
+    turn(agent, world)
+    assert world.deeds[-1] == "release 82 7"
+    assert world.deeds.count("release 82 7") == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "base", "now", "settings", "wanted"),
+    [
+        (Place(5000, 0), 4990, 10, {"PriorityType": "priority/basic"}, 5000),
+        (Place(5000, 0), 6000, 10, {"PriorityType": "priority/basic"}, 0),
+        (Place(5000, 0), 0, 10, {"PriorityType": "priority/basic"}, 0),
+        (Place(1, 0), 1, 10**6, {"PriorityWeightAge": "0", "PriorityMaxAge": "7-00:00:00"}, 0),
+        (Place(1, 0), 1, 10**9, {"PriorityWeightAge": "1000", "PriorityMaxAge": "7-00:00:00"}, 1001),
+        (Place(5000, 990), 1, 1000, {"PriorityWeightAge": "1000", "PriorityMaxAge": "7-00:00:00"}, 5000),
+        (Place(1, 0), 1, 10, {"PriorityWeightAge": "x", "PriorityMaxAge": "soon"}, 0),
+    ],
+)
+def test_the_priority_that_a_requeued_job_deserves(
+    place: Place, base: int, now: float, settings: dict[str, str], wanted: int
+) -> None:
+    assert deserved(place, base, now, settings) == wanted
 
 
 def test_a_helper_is_cancelled_only_when_it_is_left_over_and_of_the_same_user(tmp_path: Path) -> None:
