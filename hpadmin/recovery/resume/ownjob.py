@@ -93,6 +93,17 @@ def quiet(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in _KEPT if name in environment}
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Nodes that are to join a job together."""
+
+    need: int
+    block: str = ""
+    """Where they come from; empty where that does not matter, and for nodes that are in no block."""
+    excluded: tuple[str, ...] = ()
+    """Nodes that must not be among them."""
+
+
 @dataclass(frozen=True)
 class OwnJob:
     """One job, as its owner may see and change it."""
@@ -255,13 +266,32 @@ class OwnJob:
         )
         return tuple(int(word) for word in done.check().stdout.split() if word.isdigit())
 
-    def helper_command(self, detail: JobDetail, need: int) -> list[str]:
-        """Return the salloc that gets `need` more nodes like those of `detail`, for this job only.
+    def shares(self, detail: JobDetail, need: int, lost: Sequence[str]) -> tuple[Share, ...]:
+        """Return where the `need` nodes have to come from that take the place of `lost`, by the cluster's topology."""
+        reader = CommandReader(self.runner, COMMAND_SECONDS)
+        if not reader.configuration().get("TopologyPlugin", "").endswith("/block"):
+            return (Share(need),)
+        # Few jobs come here, and what all that imports would double the start of every supervisor.
+        from hpadmin.recovery.resume.joining import shares
+        from hpadmin.topology.graph import BlockTopology
+        from hpadmin.topology.live import parse_topology
+
+        said = self.runner.run(["scontrol", "show", "topology"], timeout=COMMAND_SECONDS).check()
+        topology = parse_topology(said.stdout, ()).default.topology
+        if not isinstance(topology, BlockTopology):
+            return (Share(need),)
+        names = detail.info.partition.split(",")
+        among = [part.nodes for part in reader.partitions() if part.name in names and part.nodes]
+        held = expand(detail.info.nodes)
+        return shares(topology, held=held, lost=lost, need=need, among=expand(",".join(among)))
+
+    def helper_command(self, detail: JobDetail, share: Share) -> list[str]:
+        """Return the salloc that gets more nodes like those of `detail`, for this job only.
 
         Bad nodes are not excluded by name: they are out of scheduling, and what replaces one has its name.
         """
         info = detail.info
-        argv = ["salloc", "--no-shell", "-J", HELPER_NAME.format(job_id=self.job_id), f"--nodes={need}"]
+        argv = ["salloc", "--no-shell", "-J", HELPER_NAME.format(job_id=self.job_id), f"--nodes={share.need}"]
         argv += [f"--dependency=expand:{self.job_id}", f"--partition={info.partition}"]
         if detail.exclusive:
             argv.append("--exclusive")
@@ -273,6 +303,8 @@ class OwnJob:
             argv.append(f"--reservation={info.reservation}")
         if detail.features:
             argv.append(f"--constraint={detail.features}")
+        if share.excluded:
+            argv.append(f"--exclude={fold(share.excluded)}")
         return argv
 
     def step_nodes(self, step: int) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import srunargs
 from hpadmin.recovery.resume.allocate import GivenUpError, allocate
 from hpadmin.recovery.resume.messages import Cause
-from hpadmin.recovery.resume.ownjob import OwnJob
+from hpadmin.recovery.resume.ownjob import OwnJob, Share
 from hpadmin.recovery.resume.stepcheck import Stepd
 from hpadmin.recovery.resume.watch import Ended, Launch, Step
 from hpadmin.slurm.hostlist import expand, fold
@@ -49,7 +49,9 @@ class Swap:
         for _ in range(SWAPS):
             need = self.want - len(healthy)
             if need > 0:
-                self._expand(self._running_job(), need)
+                detail = self._running_job()
+                for share in self.job.shares(detail, need, bad):
+                    self._expand(detail, share)
             # A slurmctld that was killed meanwhile may have forgotten what it had done.
             healthy = self.drop(bad)
             if len(healthy) >= self.want:
@@ -88,11 +90,12 @@ class Swap:
             self.pause(0.5)
         return False
 
-    def _expand(self, detail: JobDetail, need: int) -> None:
-        self.say("Info", f"Waiting for {need} node(s) to join the job")
+    def _expand(self, detail: JobDetail, share: Share) -> None:
+        where = f" of block {share.block}" if share.block else ""
+        self.say("Info", f"Waiting for {share.need} node(s){where} to join the job")
         for again in (True, True, False):
             try:
-                helper = allocate(self.job.helper_command(detail, need), self.job, SERVICE_SECONDS)
+                helper = allocate(self.job.helper_command(detail, share), self.job, SERVICE_SECONDS)
                 self.job.merge(helper)
                 break
             except OperationFailed as error:
@@ -103,7 +106,6 @@ class Swap:
                     raise
                 self.say("Error", f"{error.message}; trying again")
                 self.pause(3.0)
-        self.say("Info", "Job Expansion complete")
 
     def _running_job(self) -> JobDetail:
         detail = self.job.read()
