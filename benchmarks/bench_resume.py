@@ -16,27 +16,15 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hpadmin.lab.cluster import Lab
 from hpadmin.request import Source
 from tests.support import labs, training
-from tests.support.trainingfaults import (
-    MODES,
-    TRAINING_FAULTS,
-    Mode,
-    Outcome,
-    TrainingFault,
-    under,
-    undisturbed,
-)
+from tests.support.trainingfaults import MODES, TRAINING_FAULTS, record
 
 NODES = 8
 """Of each of the two groups: a training has 4, and what was broken before may still be under repair."""
-FREE = {"no GRES": 6, "GRES": 6, "GRES, one spare": 7}
-"""Idle nodes that a training begins with: its own, and those that take the place of the ones it loses."""
 
 
 def request() -> Source:
@@ -49,28 +37,20 @@ def request() -> Source:
     )
 
 
-def record(agent: training.Agent, modes: Sequence[Mode], faults: Sequence[TrainingFault]) -> list[Outcome]:
-    """Each fault in turn, one training at a time."""
-    outcomes = []
-    for mode in modes:
-        training.wait_for_idle(agent.lab, mode.group, FREE[mode.name], patience=240)
-        expected = undisturbed(agent.lab, mode)
-        for fault in faults:
-            if mode.name in fault.modes:
-                training.wait_for_idle(agent.lab, mode.group, FREE[mode.name], patience=240)
-                outcomes.append(under(agent.lab, agent, mode, fault, expected))
-                sys.stderr.write(json.dumps(outcomes[-1].as_json()) + "\n")
-    return outcomes
-
-
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--only", action="append", default=[], help="this fault alone")
     arguments.add_argument("--mode", action="append", default=[], help="these trainings alone")
     arguments.add_argument("--lab", help="a lab that is up already and stays up")
     given = arguments.parse_args()
-    faults = [fault for fault in TRAINING_FAULTS if not given.only or fault.name in given.only]
-    modes = [mode for mode in MODES if not given.mode or mode.name in given.mode]
+    chosen = [
+        (mode, fault)
+        for mode in MODES
+        for fault in TRAINING_FAULTS
+        if mode.name in fault.modes
+        and (not given.only or fault.name in given.only)
+        and (not given.mode or mode.name in given.mode)
+    ]
     with contextlib.ExitStack() as stack:
         lab = (
             Lab.open(given.lab)
@@ -82,12 +62,7 @@ def main() -> None:
         agent = training.Agent(lab, Path(tempfile.mkdtemp(prefix="hpadmin-resume-")))
         sys.stderr.write(f"{agent.folder}\n")
         stack.enter_context(agent.running())
-        # Trainings without and with GRES at the same time, on nodes of their own.
-        halves = [[mode for mode in modes if mode.group == group] for group in ("cpu", "gpu")]
-        with ThreadPoolExecutor(len(halves)) as pool:
-            outcomes = [
-                one for half in pool.map(lambda half: record(agent, half, faults), halves) for one in half
-            ]
+        outcomes = record(agent, chosen, tell=lambda one: sys.stderr.write(f"{json.dumps(one.as_json())}\n"))
     condition = {"load_average": os.getloadavg(), "cores": os.cpu_count()}
     print(json.dumps({**condition, "results": [one.as_json() for one in outcomes]}, indent=2))
 

@@ -180,9 +180,11 @@ def verify(folder: Path, steps: int) -> int:
     """Check that every step was done once, and print what identifies the result."""
     weights, ledger = Checkpoint(folder).load()
     if ledger != list(range(steps)):
-        say(f"the ledger is wrong: {len(ledger)} of {steps} steps, {len(set(ledger))} different")
+        sys.stdout.write(
+            f"the ledger is wrong: {len(ledger)} of {steps} steps, {len(set(ledger))} different\n"
+        )
         return 1
-    say(digest(weights))
+    sys.stdout.write(f"{digest(weights)}\n")
     return 0
 
 

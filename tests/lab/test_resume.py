@@ -1,162 +1,70 @@
-"""Jobs resume when whole machines die: the recovery agent, real slurmds, a container a node."""
+"""Trainings that resume when machines die under them: real slurmds, a container a node, the real agent.
+
+A sample of the table in docs/auto-resume.md, all of which `benchmarks/bench_resume.py` makes.
+"""
 
 from __future__ import annotations
 
-import re
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hpadmin.errors import OperationFailed
 from hpadmin.lab.cluster import Lab
-from hpadmin.nodes.providers.docker import Docker
-from hpadmin.recovery.observe import observe
-from hpadmin.recovery.resume.part import over_commands
-from hpadmin.recovery.resume.store import Store, path_in
-from hpadmin.slurm.commands import CommandReader
-from hpadmin.slurm.control import CommandControl
-from tests.support import labs
+from tests.support import labs, training
+from tests.support.training import Agent, Training
+from tests.support.trainingfaults import MODES, PATIENCE, TRAINING_FAULTS, record, undisturbed
 
-pytestmark = [pytest.mark.lab, pytest.mark.unsettled]
+pytestmark = pytest.mark.lab
 
-STEP = """#!/bin/bash
-srun bash -c 'echo start $HPADMIN_RESUME_COUNT of $SLURM_NNODES on $SLURMD_NODENAME; sleep %d'
-echo exit $?
-"""
-
-
-class Watch(threading.Thread):
-    """The agent's part that resumes jobs, looking every second from outside the lab; nodes are not repaired."""
-
-    def __init__(self, lab: Lab, state_dir: Path) -> None:
-        super().__init__(daemon=True)
-        self._runner = lab.runner(lab.controller().instance.name)
-        self._provider, self._state_dir = Docker(lab.name), state_dir
-        self.stop = threading.Event()
-        self.failure: Exception | None = None
-        self.start()
-
-    def run(self) -> None:
-        reader = CommandReader(self._runner)
-        part = over_commands(reader, CommandControl(self._runner), self._runner, self._state_dir)
-        while not self.stop.wait(1.0):
-            try:
-                part.cycle(observe(reader, self._provider, at=time.time()))
-            except OperationFailed as error:  # told by the test; the next look may succeed, as the agent's
-                self.failure = error
+SAMPLE = {
+    "no GRES": ("network cut", "batch host killed"),
+    "GRES": ("GPU lost",),
+    "GRES, one spare": ("container killed",),
+}
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     source = labs.request(
         ("controller", "ml.c5.xlarge", 1, "Controller", None),
-        ("cpu", "ml.c5.xlarge", 3, "Compute", "cpu"),
-        ("gpu", "ml.g5.12xlarge", 3, "Compute", "gpu"),
+        ("cpu", "ml.c5.xlarge", 6, "Compute", "cpu"),
+        ("gpu", "ml.g5.12xlarge", 7, "Compute", "gpu"),
     )
-    with labs.running_lab(source) as running:
+    source = training.with_shared_home(source)
+    with labs.running_lab(source, lifecycle=training.LIFECYCLE, bundle=training.BUNDLE) as running:
         yield running
 
 
-@pytest.fixture(scope="module")
-def store_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("state")
+def test_a_machine_that_wakes_up_later_spoils_nothing(lab: Lab, tmp_path: Path) -> None:
+    """The leader's host hangs; the training goes on elsewhere; then the host wakes up with the old leader on it."""
+    mode = MODES[0]
+    with Agent(lab, tmp_path).running(training.SETTINGS + "automatic = false\n") as agent:
+        expected = undisturbed(lab, mode)
+        job = Training.submit(lab, *mode.options)
+        job.wait_for_step(10)
+        host = job.batch_host()
+        lab.fault(host, "pause")
+        labs.wait_until(lambda: len(job.starts(job.output())) == 2, PATIENCE, "the training runs elsewhere")
+        lab.fault(host, "heal")
+        assert job.wait_for_end(PATIENCE) in ("COMPLETED", "COMPLETING")
+        assert job.result() == expected
+        assert host not in job.nodes()
+        assert [each.action for each in agent.incidents(job.job)] == ["REQUEUE"]
+        # What was frozen meets a job that is not there any more, and ends.
+        labs.wait_until(lambda: not _left(lab, host, job.job), 60, f"nothing of job {job.job} left on {host}")
 
 
-class Job:
-    """A job of the lab, its output on its batch host."""
-
-    def __init__(self, lab: Lab, seconds: int, *options: str) -> None:
-        self.lab = lab
-        runner = lab.runner(lab.controller().instance.name)
-        runner.run(["tee", "/tmp/step.sh"], timeout=30, stdin=STEP % seconds).check()
-        words = ["sbatch", "--parsable", "-D", "/tmp", "-o", "/tmp/%j.out", "--open-mode=append", *options]
-        self.id = int(runner.run([*words, "/tmp/step.sh"], timeout=60).check().stdout)
-
-    def output(self) -> str:
-        host = labs.job_field(self.lab, self.id, "BatchHost")
-        return self.lab.runner(host).run(["cat", f"/tmp/{self.id}.out"], timeout=30).stdout
-
-    def wait(self, words: str, times: int, seconds: float) -> str:
-        def found() -> str | None:
-            text = self.output()
-            return text if text.count(words) >= times else None
-
-        return labs.wait_until(found, seconds, f"{times} times {words!r} in the output of job {self.id}")
+def _left(lab: Lab, host: str, job: int) -> str:
+    return lab.runner(host).run(["pgrep", "-f", f"run-{job}"], timeout=30).stdout
 
 
-def test_a_machine_dies_under_a_job_without_gres_and_under_one_with_a_spare(
-    lab: Lab, store_dir: Path
-) -> None:
-    watch = Watch(lab, store_dir)
-    try:
-        grow = Job(lab, 25, "--auto-resume=1", "-N2", "--exclusive", "-p", "cpu")
-        spare = Job(
-            lab,
-            25,
-            "--auto-resume=1",
-            "--auto-resume-spares=1",
-            "-N2",
-            "--exclusive",
-            "-p",
-            "gpu",
-            "--gres=gpu:4",
-        )
-        victims = []
-        for job in (grow, spare):
-            job.wait("start 0", 2, 120)
-            victims.append(labs.nodes_of(lab, job.id)[1])
-        for victim in victims:
-            lab.fault(lab.node(victim).instance.name, "kill")
-        for job, victim in zip((grow, spare), victims, strict=True):
-            text = job.wait("exit 0", 1, 240)
-            again = re.findall(r"start 1 of 2 on (\S+)", text)
-            assert len(again) == 2
-            assert victim not in again
-            assert "the host does not answer" in text
-            assert text.count("Retrying step") == 1
-        assert watch.failure is None
-        records = {record.job_id: record for record in Store(path_in(store_dir)).jobs(ended=True)}
-        for job in (grow, spare):
-            assert (records[job.id].resumes, records[job.id].last_action) == (1, "RETRYSTEP")
-    finally:
-        watch.stop.set()
-        watch.join(60)
-
-
-def test_the_batch_host_dies_and_the_job_starts_again_elsewhere(lab: Lab, store_dir: Path) -> None:
-    for node in lab.nodes():
-        if node.role == "compute":
-            lab.fault(node.instance.name, "heal")
-    labs.wait_until(lambda: _back_in_service(lab), 240, "every node in service")
-    watch = Watch(lab, store_dir)
-    try:
-        job = Job(lab, 15, "--auto-resume=1", "-N2", "--exclusive", "-p", "gpu", "--gres=gpu:4")
-        job.wait("start 0", 2, 120)
-        victim = labs.job_field(lab, job.id, "BatchHost")
-        lab.fault(lab.node(victim).instance.name, "kill")
-        labs.wait_until(
-            lambda: (
-                labs.job_field(lab, job.id, "Restarts") == "1"
-                and labs.job_field(lab, job.id, "JobState") == "RUNNING"
-            ),
-            240,
-            "the job runs again",
-        )
-        text = job.wait("start 1 of 2", 2, 120)
-        assert victim not in re.findall(r"start 1 of 2 on (\S+)", text)
-        assert watch.failure is None
-    finally:
-        watch.stop.set()
-        watch.join(60)
-
-
-def _back_in_service(lab: Lab) -> bool:
-    runner = lab.runner(lab.controller().instance.name)
-    lines = runner.run(["sinfo", "-h", "-N", "-o", "%N %T"], timeout=60).check().stdout.splitlines()
-    away = {line.split()[0] for line in lines if line.split()[1] != "idle"}
-    for name in away:
-        runner.run(["scontrol", "update", f"nodename={name}", "state=resume"], timeout=60)
-    return not away
+def test_one_recovery_a_fault_and_the_same_result(lab: Lab, tmp_path: Path) -> None:
+    chosen = [(mode, fault) for mode in MODES for fault in TRAINING_FAULTS if fault.name in SAMPLE[mode.name]]
+    with Agent(lab, tmp_path).running() as agent:
+        outcomes = record(agent, chosen)
+    for (_, fault), outcome in zip(chosen, outcomes, strict=True):
+        assert outcome.state in ("COMPLETED", "COMPLETING"), outcome
+        assert outcome.same_result, outcome
+        assert outcome.recoveries == fault.recoveries, outcome
+        assert outcome.left_behind == "", outcome

@@ -21,7 +21,6 @@ from tests.support import labs
 
 USER = "ann"
 HOME = f"/home/{USER}"
-NODES = 4
 BUNDLE = {"shared_users.txt": f"{USER},2001\n"}
 LIFECYCLE = "profile: container\nhealth_check: true\nslurm:\n  health_check_interval: 10\n"
 SETTINGS = """

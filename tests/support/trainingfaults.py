@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from hpadmin.lab.cluster import Lab
 from tests.support import faults, labs
-from tests.support.training import NODES, Agent, Training
+from tests.support.training import Agent, Training, wait_for_idle
 
 PATIENCE = 420.0
 """Seconds that a training may take with a fault in its middle."""
@@ -26,12 +27,14 @@ class Mode:
     name: str
     group: str
     options: tuple[str, ...]
+    free: int
+    """Idle nodes that a training begins with: its own, and those that take the place of the ones it loses."""
 
 
 MODES = (
-    Mode("no GRES", "cpu", ("-p", "cpu")),
-    Mode("GRES", "gpu", ("-p", "gpu", "--gres=gpu:4")),
-    Mode("GRES, one spare", "gpu", ("-p", "gpu", "--gres=gpu:4", "--auto-resume-spares=1")),
+    Mode("no GRES", "cpu", ("-p", "cpu"), 6),
+    Mode("GRES", "gpu", ("-p", "gpu", "--gres=gpu:4"), 6),
+    Mode("GRES, one spare", "gpu", ("-p", "gpu", "--gres=gpu:4", "--auto-resume-spares=1"), 7),
 )
 _ALL = tuple(mode.name for mode in MODES)
 _GRES = _ALL[1:]
@@ -181,7 +184,7 @@ def under(lab: Lab, agent: Agent, mode: Mode, fault: TrainingFault, expected: st
         mode=mode.name,
         fault=fault.name,
         state=state,
-        same_result=training.result().split()[-1] == expected.split()[-1],
+        same_result=training.result() == expected,
         recoveries=len(resumed),
         how=", ".join(each.action for each in resumed),
         known=round(verdicts[0] - at, 1) if verdicts else None,
@@ -191,4 +194,24 @@ def under(lab: Lab, agent: Agent, mode: Mode, fault: TrainingFault, expected: st
     )
 
 
-__all__ = ["MODES", "NODES", "TRAINING_FAULTS", "Mode", "Outcome", "TrainingFault", "under", "undisturbed"]
+def record(
+    agent: Agent,
+    chosen: Sequence[tuple[Mode, TrainingFault]],
+    *,
+    tell: Callable[[Outcome], object] = lambda _: None,
+) -> list[Outcome]:
+    """Each in turn, on healthy nodes; trainings without and with GRES go on at the same time, on nodes of their own."""
+
+    def half(group: str) -> list[Outcome]:
+        expected, outcomes = "", []
+        for mode, fault in chosen:
+            if mode.group == group:
+                wait_for_idle(agent.lab, group, mode.free, patience=240)
+                expected = expected or undisturbed(agent.lab, mode)
+                outcomes.append(under(agent.lab, agent, mode, fault, expected))
+                tell(outcomes[-1])
+        return outcomes
+
+    groups = list(dict.fromkeys(mode.group for mode, _ in chosen))
+    with ThreadPoolExecutor(len(groups)) as pool:
+        return [outcome for outcomes in pool.map(half, groups) for outcome in outcomes]

@@ -9,7 +9,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -244,8 +244,8 @@ def until(condition: Callable[[], Result | None], seconds: float, what: Callable
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[Cluster]:
-    """Start one, with its agent, and take it away at the end."""
+def cluster(settings: str = "", files: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+    """Start one, with its agent, and take it away at the end; `settings` and `files` come to its configuration."""
     client = connect()
     tag = image.ensure_node(client, "24.11")
     name = f"hpadmin-test-{uuid.uuid4().hex[:10]}"
@@ -262,7 +262,8 @@ def cluster() -> Iterator[Cluster]:
     )
     try:
         running = Cluster(ContainerRunner(client, name), ContainerRunner(client, name, USER))
-        running.root.put("/etc/slurm/slurm.conf", CONFIGURATION, mode=0o644)
+        for file, text in {"slurm.conf": CONFIGURATION + settings, **(files or {})}.items():
+            running.root.put(f"/etc/slurm/{file}", text, mode=0o644)
         running.sh(START, timeout=120).check()
         until(
             lambda: set(running.sh("sinfo -h -o %T").stdout.split()) == {"idle"},
