@@ -93,13 +93,9 @@ def nodes_of(lab: Lab, job: int) -> list[str]:
     return expand(job_field(lab, job, "NodeList"))
 
 
-def idle_nodes(lab: Lab, partition: str) -> list[str]:
-    """The nodes of a partition that nothing runs on."""
-    said = login(lab, "sinfo", "-h", "-p", partition, "-t", "idle", "-N", "-o", "%N").stdout
-    return said.split()
-
-
-def wait_until(condition: Callable[[], Result | None], timeout: float, what: str) -> Result:
+def wait_until(
+    condition: Callable[[], Result | None], timeout: float, what: str, *, pause: float = 0.2
+) -> Result:
     """Wait until `condition` gives something true, and return that; fail the test after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
@@ -111,7 +107,7 @@ def wait_until(condition: Callable[[], Result | None], timeout: float, what: str
             last = f" ({error})"
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout:g} s for: {what}{last}")
-        time.sleep(0.2)
+        time.sleep(pause)
 
 
 def _say(message: str) -> None:

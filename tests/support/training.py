@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,8 +16,10 @@ from pathlib import Path
 from hpadmin.lab.cluster import Lab
 from hpadmin.recovery.resume.store import Incident, Store, path_in
 from hpadmin.request import Source
+from hpadmin.slurm.command import Runner
 from hpadmin.slurm.hostlist import expand
 from tests.support import labs
+from tests.support.session import Session
 
 USER = "ann"
 HOME = f"/home/{USER}"
@@ -38,6 +40,7 @@ max_replacements_per_hour = 100
 """
 _FOLDER = Path(__file__).resolve().parents[2] / "examples" / "training"
 _FILE_SYSTEM = "fs-0123456789abcdef0.fsx.us-west-2.amazonaws.com"
+_AS_USER = ("runuser", "-u", USER, "--", "env", "-C", HOME, f"HOME={HOME}")
 _ENDS = ("COMPLETED", "FAILED", "NODE_FAIL", "CANCELLED", "TIMEOUT")
 _START = re.compile(r"^(\S+) start (\d+): (\d+) ranks, going on at step (\d+)$", re.M)
 _STEP = re.compile(r"^\S+ step (\d+) of", re.M)
@@ -70,6 +73,8 @@ class Training:
     """One job that trains."""
 
     lab: Lab
+    root: Session
+    """Commands on the controller. This job is looked at every second: a session costs next to nothing."""
     job: int
     steps: int
 
@@ -79,18 +84,32 @@ class Training:
         script = (_FOLDER / "train.sbatch").read_text()
         if not resume:
             script = "\n".join(line for line in script.splitlines() if "--auto-resume" not in line) + "\n"
-        root = lab.runner(lab.controller().instance.name)
+        root = Session(lab.controller().container)
         for name, text in (("train.py", (_FOLDER / "train.py").read_text()), ("train.sbatch", script)):
             root.run(["tee", f"{HOME}/{name}"], timeout=60, stdin=text).check()
-        words = ["env", "-C", HOME, f"STEPS={steps}", f"PAUSE={pause}"]
-        words += ["sbatch", "--parsable", *options, "train.sbatch"]
-        done = lab.runner(lab.controller().instance.name, user=USER).run(words, timeout=120)
-        return Training(lab, int(done.check().stdout), steps)
+        words = [
+            *_AS_USER,
+            f"STEPS={steps}",
+            f"PAUSE={pause}",
+            "sbatch",
+            "--parsable",
+            *options,
+            "train.sbatch",
+        ]
+        return Training(lab, root, int(root.run(words, timeout=120).check().stdout), steps)
+
+    def close(self) -> None:
+        """Let the session go."""
+        self.root.close()
 
     def output(self) -> str:
         """What the job printed so far; empty before it did."""
-        runner = self.lab.runner(self.lab.controller().instance.name)
-        return runner.run(["cat", f"{HOME}/train-{self.job}.out"], timeout=60).stdout
+        return self.root.run(["cat", f"{HOME}/train-{self.job}.out"], timeout=60).stdout
+
+    def field(self, name: str) -> str:
+        """One field of ``scontrol show job``."""
+        said = self.root.run(["scontrol", "-o", "show", "job", str(self.job)], timeout=60).stdout
+        return next((part.partition("=")[2] for part in said.split() if part.startswith(f"{name}=")), "")
 
     def starts(self, output: str) -> list[Start]:
         return [
@@ -105,24 +124,25 @@ class Training:
             done = [int(number) for number in _STEP.findall(self.output())]
             return bool(done) and done[-1] >= step
 
-        labs.wait_until(there, timeout, f"job {self.job} at step {step}")
+        labs.wait_until(there, timeout, f"job {self.job} at step {step}", pause=0.5)
 
     def wait_for_end(self, timeout: float) -> str:
         """Wait until the job is over; return how. One that has done all its work may be completing for long."""
 
         def over() -> str | None:
-            state = labs.job_field(self.lab, self.job, "JobState")
+            state = self.field("JobState")
             done = state == "COMPLETING" and f"done: {self.steps} steps" in self.output()
             return state if done or state in _ENDS else None
 
-        return labs.wait_until(over, timeout, f"the end of job {self.job}")
+        return labs.wait_until(over, timeout, f"the end of job {self.job}", pause=1)
 
     def nodes(self) -> list[str]:
-        return labs.nodes_of(self.lab, self.job)
+        return expand(self.field("NodeList"))
 
     def step_nodes(self) -> list[str]:
         """The nodes that the training runs on: those of the job without its spares."""
-        said = labs.login(self.lab, "squeue", "-h", "-s", "-j", str(self.job), "-o", "%i %N").stdout
+        words = ["squeue", "-h", "-s", "-j", str(self.job), "-o", "%i %N"]
+        said = self.root.run(words, timeout=60).stdout
         for line in said.splitlines():
             step, _, nodes = line.partition(" ")
             if step.rpartition(".")[2].isdigit():
@@ -135,13 +155,12 @@ class Training:
         return [node for node in self.step_nodes() if node != host]
 
     def batch_host(self) -> str:
-        return labs.job_field(self.lab, self.job, "BatchHost")
+        return self.field("BatchHost")
 
     def result(self) -> str:
         """What identifies the final weights, once every step was done exactly once; else what is wrong."""
-        words = ["env", "-C", HOME, "python3", "train.py", "--folder", f"run-{self.job}"]
-        words += ["--steps", str(self.steps), "--verify"]
-        done = self.lab.runner(self.lab.controller().instance.name, user=USER).run(words, timeout=60)
+        words = [*_AS_USER, "python3", "train.py", "--folder", f"run-{self.job}"]
+        done = self.root.run([*words, "--steps", str(self.steps), "--verify"], timeout=60)
         return (done.stdout or done.stderr).strip()
 
     def helpers(self) -> str:
@@ -195,18 +214,25 @@ class Agent:
         return (self.folder / "agent.log").read_text()
 
 
+def idle_nodes(lab: Lab, partition: str, runner: Runner | None = None) -> list[str]:
+    """The nodes of a partition that nothing runs on."""
+    runner = runner or lab.runner(lab.controller().instance.name)
+    words = ["sinfo", "-h", "-p", partition, "-t", "idle", "-N", "-o", "%N"]
+    return runner.run(words, timeout=60).stdout.split()
+
+
 def wait_for_idle(lab: Lab, partition: str, count: int, *, patience: float) -> None:
     """Wait until so many nodes of a partition are idle; one that the agent has given up is mended by hand."""
     deadline = time.monotonic() + patience
-    while len(labs.idle_nodes(lab, partition)) < count:
-        if time.monotonic() > deadline:
-            _mend(lab, partition)
-            deadline = time.monotonic() + patience
-        time.sleep(1)
+    with contextlib.closing(Session(lab.controller().container)) as runner:
+        while len(idle := idle_nodes(lab, partition, runner)) < count:
+            if time.monotonic() > deadline:
+                _mend(lab, partition, idle)
+                deadline = time.monotonic() + patience
+            time.sleep(1)
 
 
-def _mend(lab: Lab, partition: str) -> None:
-    idle = labs.idle_nodes(lab, partition)
+def _mend(lab: Lab, partition: str, idle: Sequence[str]) -> None:
     for node in lab.nodes():
         host = node.instance.hostname
         if node.instance.group == partition and host not in idle:

@@ -6,6 +6,7 @@ node dies because it has just joined, there are two recoveries, one a fault.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from hpadmin.lab.cluster import Lab
 from tests.support import faults, labs
-from tests.support.training import Agent, Training, wait_for_idle
+from tests.support.training import Agent, Training, idle_nodes, wait_for_idle
 
 PATIENCE = 420.0
 """Seconds that a training may take with a fault in its middle."""
@@ -118,7 +119,7 @@ def _bad_replacement(lab: Lab, training: Training, victims: Sequence[str]) -> No
             return None
         return [node for node in training.followers() if node not in before]
 
-    fresh = labs.wait_until(joined, PATIENCE / 2, "another node in the place of the lost one")
+    fresh = labs.wait_until(joined, PATIENCE / 2, "another node in the place of the lost one", pause=0.5)
     faults.break_node(lab, fresh[0], "kill")
 
 
@@ -128,8 +129,8 @@ def _rebooted_later(lab: Lab, _: Training, victims: Sequence[str]) -> Callable[[
 
 def _nobody_idle(lab: Lab, training: Training, _: Sequence[str]) -> Callable[[], object]:
     """Keep all other nodes at work."""
-    partition = labs.job_field(lab, training.job, "Partition")
-    others = labs.idle_nodes(lab, partition)
+    partition = training.field("Partition")
+    others = idle_nodes(lab, partition)
     arguments = ["-p", partition, f"-N{len(others)}", "-w", ",".join(others), "--exclusive"]
     blocker = labs.submit(lab, *arguments, "--wrap", "sleep 3600")
     labs.wait_for_state(lab, blocker, "RUNNING")
@@ -155,14 +156,19 @@ TRAINING_FAULTS = (
 
 def undisturbed(lab: Lab, mode: Mode) -> str:
     """The result of a training that nothing happens to."""
-    training = Training.submit(lab, *mode.options, pause=0)
-    assert training.wait_for_end(PATIENCE) in ("COMPLETED", "COMPLETING"), training.output()
-    return training.result()
+    with contextlib.closing(Training.submit(lab, *mode.options, pause=0)) as training:
+        assert training.wait_for_end(PATIENCE) in ("COMPLETED", "COMPLETING"), training.output()
+        return training.result()
 
 
 def under(lab: Lab, agent: Agent, mode: Mode, fault: TrainingFault, expected: str) -> Outcome:
     """Train, break it in the middle, and tell what became of it."""
-    training = Training.submit(lab, *mode.options)
+    with contextlib.closing(Training.submit(lab, *mode.options)) as training:
+        return _broken(training, agent, mode, fault, expected)
+
+
+def _broken(training: Training, agent: Agent, mode: Mode, fault: TrainingFault, expected: str) -> Outcome:
+    lab = training.lab
     training.wait_for_step(_BREAK_AT)
     victims = fault.victims(training)
     undo = fault.prepare(lab, training, victims)
@@ -171,7 +177,7 @@ def under(lab: Lab, agent: Agent, mode: Mode, fault: TrainingFault, expected: st
     try:
         state = training.wait_for_end(PATIENCE)
     except AssertionError:
-        state = f"still {labs.job_field(lab, training.job, 'JobState')} after {PATIENCE:g} s"
+        state = f"still {training.field('JobState')} after {PATIENCE:g} s"
         labs.login(lab, "scancel", str(training.job))
     finally:
         undo()
