@@ -16,25 +16,38 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from hpadmin.lab.cluster import Lab
 from hpadmin.request import Source
 from tests.support import labs, training
-from tests.support.trainingfaults import MODES, TRAINING_FAULTS, record
+from tests.support.trainingfaults import MODES, STOCK, TRAINING_FAULTS, StockOutcome, record, stock
 
 NODES = 8
 """Of each of the two groups: a training has 4, and what was broken before may still be under repair."""
 
 
+WATCHED = 600.0
+"""Seconds that stock Slurm is watched for: SlurmdTimeout, the delay of a requeue, and some."""
+CONTROLLER = ("controller", "ml.c5.xlarge", 1, "Controller", None)
+
+
 def request() -> Source:
     return training.with_shared_home(
         labs.request(
-            ("controller", "ml.c5.xlarge", 1, "Controller", None),
+            CONTROLLER,
             ("cpu", "ml.c5.xlarge", NODES, "Compute", "cpu"),
             ("gpu", "ml.g5.12xlarge", NODES, "Compute", "gpu"),
         )
     )
+
+
+def without_agent() -> list[StockOutcome]:
+    source = labs.request(CONTROLLER, ("cpu", "ml.c5.xlarge", 4 * len(STOCK) + 4, "Compute", "cpu"))
+    options = {"lifecycle": "profile: container\n", "bundle": training.BUNDLE}
+    with labs.running_lab(training.with_shared_home(source), **options) as lab:
+        return stock(lab, MODES[0], WATCHED)
 
 
 def main() -> None:
@@ -42,7 +55,11 @@ def main() -> None:
     arguments.add_argument("--only", action="append", default=[], help="this fault alone")
     arguments.add_argument("--mode", action="append", default=[], help="these trainings alone")
     arguments.add_argument("--lab", help="a lab that is up already and stays up")
+    arguments.add_argument("--stock", action="store_true", help="Slurm alone")
     given = arguments.parse_args()
+    if given.stock:
+        tell([asdict(one) for one in without_agent()])
+        return
     chosen = [
         (mode, fault)
         for mode in MODES
@@ -63,8 +80,12 @@ def main() -> None:
         sys.stderr.write(f"{agent.folder}\n")
         stack.enter_context(agent.running())
         outcomes = record(agent, chosen, tell=lambda one: sys.stderr.write(f"{json.dumps(one.as_json())}\n"))
+    tell([one.as_json() for one in outcomes])
+
+
+def tell(results: list[dict[str, object]]) -> None:
     condition = {"load_average": os.getloadavg(), "cores": os.cpu_count()}
-    print(json.dumps({**condition, "results": [one.as_json() for one in outcomes]}, indent=2))
+    print(json.dumps({**condition, "results": results}, indent=2))
 
 
 if __name__ == "__main__":

@@ -221,3 +221,53 @@ def record(
     groups = list(dict.fromkeys(mode.group for mode, _ in chosen))
     with ThreadPoolExecutor(len(groups)) as pool:
         return [outcome for outcomes in pool.map(half, groups) for outcome in outcomes]
+
+
+@dataclass(frozen=True, slots=True)
+class StockOutcome:
+    """What Slurm alone makes of a fault. Times are seconds from it; None where it did not happen while watched."""
+
+    fault: str
+    noticed: float | None
+    """The job was no longer in state RUNNING."""
+    running: float | None
+    """All ranks are there again."""
+    state: str
+    """Of the job, when watching ended."""
+
+
+STOCK = ("slurmstepd killed alone", "container killed", "network cut", "node paused", "batch host killed")
+"""One for each training that a lab for `stock` has nodes for. A slurmd that dies alone hurts nobody here either."""
+
+
+def stock(lab: Lab, mode: Mode, watched: float) -> list[StockOutcome]:
+    """Do all of `STOCK` at once, each to a training of its own without auto-resume, and watch for `watched` seconds."""
+    faults_ = [fault for fault in TRAINING_FAULTS if fault.name in STOCK]
+    with contextlib.ExitStack() as stack:
+        trainings = [
+            stack.enter_context(contextlib.closing(Training.submit(lab, *mode.options, resume=False)))
+            for _ in faults_
+        ]
+        for training in trainings:
+            training.wait_for_step(_BREAK_AT)
+        began, noticed = {}, dict[str, float]()
+        for fault, training in zip(faults_, trainings, strict=True):
+            victims = fault.victims(training)
+            began[fault.name] = time.time()
+            fault.inject(lab, training, victims)
+        end = time.monotonic() + watched
+        while time.monotonic() < end:
+            for fault, training in zip(faults_, trainings, strict=True):
+                if fault.name not in noticed and training.field("JobState") != "RUNNING":
+                    noticed[fault.name] = round(time.time() - began[fault.name], 1)
+            time.sleep(1)
+        return [
+            StockOutcome(
+                fault.name,
+                noticed.get(fault.name),
+                next((round(start.at - began[fault.name], 1) for start in starts[1:]), None),
+                training.field("JobState"),
+            )
+            for fault, training in zip(faults_, trainings, strict=True)
+            for starts in [training.starts(training.output())]
+        ]
