@@ -52,6 +52,7 @@ class Swap:
                 detail = self._running_job()
                 for share in self.job.shares(detail, need, bad):
                     self._expand(detail, share)
+                self.say("Info", "Job Expansion complete")
             # A slurmctld that was killed meanwhile may have forgotten what it had done.
             healthy = self.drop(bad)
             if len(healthy) >= self.want:
