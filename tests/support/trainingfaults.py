@@ -39,6 +39,8 @@ MODES = (
 )
 _ALL = tuple(mode.name for mode in MODES)
 _GRES = _ALL[1:]
+_NO_SPARE = _ALL[:2]
+"""For what a spare makes no difference to, or one spare is not enough for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +140,28 @@ def _nobody_idle(lab: Lab, training: Training, _: Sequence[str]) -> Callable[[],
 
 
 TRAINING_FAULTS = (
-    TrainingFault("slurmd killed", _slurmd, recoveries=0, prepare=_rebooted_later),
-    TrainingFault("slurmstepd killed alone", _slurmstepd),
+    TrainingFault("slurmd killed", _slurmd, recoveries=0, modes=_NO_SPARE, prepare=_rebooted_later),
+    TrainingFault("slurmstepd killed alone", _slurmstepd, modes=_NO_SPARE),
     TrainingFault("container killed", _machine("kill")),
     TrainingFault("network cut", _machine("disconnect")),
     TrainingFault("node paused", _machine("pause")),
     TrainingFault("GPU lost", _device("GPU device gone"), modes=_GRES),
     TrainingFault("Xid 79", _device("Xid 79 in the kernel log"), modes=_GRES),
-    TrainingFault("batch host killed", _machine("kill"), victims=lambda training: [training.batch_host()]),
-    TrainingFault("two nodes at once", _machine("kill"), victims=lambda training: training.followers()[:2]),
-    TrainingFault("a replacement that is bad too", _bad_replacement, recoveries=2, modes=_ALL[:2]),
     TrainingFault(
-        "no idle node until the lost one is back", _machine("kill"), modes=_ALL[:2], prepare=_nobody_idle
+        "batch host killed",
+        _machine("kill"),
+        modes=_NO_SPARE,
+        victims=lambda training: [training.batch_host()],
+    ),
+    TrainingFault(
+        "two nodes at once",
+        _machine("kill"),
+        modes=_NO_SPARE,
+        victims=lambda training: training.followers()[:2],
+    ),
+    TrainingFault("a replacement that is bad too", _bad_replacement, recoveries=2, modes=_NO_SPARE),
+    TrainingFault(
+        "no idle node until the lost one is back", _machine("kill"), modes=_NO_SPARE, prepare=_nobody_idle
     ),
 )
 
