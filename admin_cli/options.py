@@ -13,6 +13,7 @@ A command that starts from a request takes ``@request_options`` and gets `inputs
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ CONF_DIRECTORIES = ("/opt/slurm/etc", "/etc/slurm")
 """Where Slurm's configuration lies: HyperPod's place, else Debian's."""
 STATE_DIRECTORY = "/var/lib/hpadmin"
 SITE_FILE = "/etc/hpadmin/site.yaml"
+CREDENTIAL_FILE = "/etc/hpadmin/database-password"
+"""Where the lifecycle keeps the password of the database that it made on the controller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,11 @@ class SiteInputs:
             options = replace(options, release=self.release)
         if self.accounting:
             options = replace(options, accounting=True)
-        if self.database_password_file:
-            password = read_source(self.database_password_file).text.rstrip("\r\n")
+        file = self.database_password_file or (
+            CREDENTIAL_FILE if os.access(CREDENTIAL_FILE, os.R_OK) else None
+        )
+        if file:
+            password = read_source(file).text.rstrip("\r\n")
             options = replace(options, storage_password=password)
         return options
 
@@ -156,7 +162,7 @@ def site_options(function: F) -> F:
         click.option(
             "--database-password-file",
             metavar="FILE",
-            help="Password of the accounting database, for slurmdbd.conf.",
+            help=f"Password of the accounting database, for slurmdbd.conf. [default: {CREDENTIAL_FILE} where it is]",
         ),
     ]
     decorated: F = _add(options, wrapper)

@@ -7,6 +7,7 @@ other: checked first, told to slurmctld once, verified on the nodes, recorded; n
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,8 @@ class Applied:
 
     cluster: Cluster
     options: RenderOptions
-    wanted: dict[str, str]
-    """The files' text by name."""
+    render: Callable[[Machine], dict[str, str]]
+    """Returns the files' text by name."""
     conf_dir: str
     request: bytes
     inventory: bytes
@@ -68,6 +69,7 @@ class Applied:
 
     def _plan(self, machine: Machine, history: History) -> Plan:
         conf_dir = machine.path(self.conf_dir)
+        wanted = self.render(machine)
         live = self._live(machine, conf_dir)
         last = history.base()
         # What a new machine has in that folder came with its packages: nobody's changes that could be respected.
@@ -77,8 +79,8 @@ class Applied:
             if fresh and self.cluster.strategy is Strategy.MANAGED
             else self.cluster.strategy,
             last=last,
-            disk=folder.read(conf_dir, self.wanted),
-            wanted={name: text.encode() for name, text in self.wanted.items()},
+            disk=folder.read(conf_dir, wanted),
+            wanted={name: text.encode() for name, text in wanted.items()},
             live=live,
             release=self.options.release,
             untold=live is not None and live.hashes and not live.runs_the_files,

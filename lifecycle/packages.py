@@ -26,6 +26,21 @@ _PASSING = ("Could not get lock", "Unable to acquire the dpkg frontend lock", "T
 """What apt says of things that pass: somebody else's lock, a network that blinks."""
 
 
+_PLUGINS = (
+    "usr/lib/*/slurm-wlm",
+    "usr/lib/slurm",
+    "usr/lib64/slurm",
+    "opt/slurm/lib/slurm",
+    "opt/slurm/lib64/slurm",
+)
+"""Where builds of Slurm keep their plugins: Debian's, others' packages, HyperPod's."""
+
+
+def plugin_file(machine: Machine, name: str) -> Path | None:
+    """Return the file of one of Slurm's plugins; None when this machine's Slurm does not have it."""
+    return next((found for folder in _PLUGINS for found in machine.root.glob(f"{folder}/{name}")), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Packages:
     """Installed packages. `files` are package files to install them from; without any, apt's sources are used."""

@@ -65,6 +65,8 @@ class Settings:
     """Slurm account that users' jobs are charged to."""
     private_data: bool = True
     """Users see their own jobs and accounts, not those of others (slurm.conf(5) PrivateData)."""
+    submission_checks: bool = True
+    """Refuse jobs at submission whose segments no block can ever hold, by Slurm's Lua plugins."""
     auto_resume: bool = True
     """Give srun the option ``--auto-resume``."""
     health_check: bool | None = None
@@ -118,6 +120,7 @@ def from_data(data: Any, origin: str, problems: list[Problem] | None = None) -> 
 def site_file(settings: Settings, cluster: Cluster) -> str:
     """Return the text of /etc/hpadmin/site.yaml: with it, ``hpadmin config`` on the controller means the same."""
     chosen: dict[str, Any] = {"auth": settings.auth, "accounting": settings.accounting, "jwt": settings.rest}
+    chosen["submission_checks"] = settings.submission_checks
     if settings.private_data:
         chosen["private_data"] = ["jobs", "usage"]
     if settings.checks_health:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from hpadmin.configure import gres, templates
+from hpadmin.configure import gres, submission, templates
 from hpadmin.configure.gres import NodeGres
 from hpadmin.configure.options import RenderOptions
 from hpadmin.configure.templates import listed
@@ -108,6 +108,7 @@ def render_all(cluster: Cluster, options: RenderOptions | None = None) -> Render
         "partitions": list(_partitions(cluster, topology)),
         "parameters": _parameters(options),
         "settings": {name: each for name, each in options.settings.items() if name not in _PARAMETERS},
+        "submission": submission.plugin(options.release) if options.submission_checks else None,
         "gres_lines": list(_gres_lines(cluster.computes, gres_of)),
         "accounting": _accounting(cluster, options, any(each.names for each in gres_of.values())),
     }
@@ -117,6 +118,8 @@ def render_all(cluster: Cluster, options: RenderOptions | None = None) -> Render
     environment = templates.environment()
     files = {name: environment.get_template(f"{name}.j2").render(context) for name in names}
     _check_settings(options, files)
+    if context["submission"]:
+        files |= submission.files(context["submission"])
     files.update(topology.files)
     return Rendered(files, topology, topology.warnings)
 

@@ -57,6 +57,8 @@ class RenderOptions:
     jwt: bool = False
     """Let clients show tokens (auth/jwt), as those of slurmrestd do; the key is ``jwt_hs256.key`` in
     `state_directory`, readable by SlurmUser alone."""
+    submission_checks: bool = False
+    """Refuse jobs at submission whose segments no block can ever hold; Slurm must have been built with Lua."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Further settings of slurm.conf, such as ``TaskProlog``; none of those that are rendered anyway. Those that
     hold a list of parameters (``SchedulerParameters``) add to what is rendered."""

@@ -54,6 +54,11 @@ class Release:
         return self >= Release(25, 11)
 
     @property
+    def job_submit_knows_segments(self) -> bool:
+        """The plugins of JobSubmitPlugins are told of a job's segments (25.11)."""
+        return self >= Release(25, 11)
+
+    @property
     def ignores_oversized_segment(self) -> bool:
         """A segment larger than the job is ignored instead of refused (26.05)."""
         return self >= Release(26, 5)

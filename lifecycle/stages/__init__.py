@@ -23,6 +23,7 @@ ALL: tuple[Stage, ...] = (
     authentication.STAGE,
     extras.ROTATE,
     extras.PROGRAMS,
+    extras.SUBMISSION,
     extras.CONTAINERS,
     extras.OBSERVABILITY,
     rest.KEY,

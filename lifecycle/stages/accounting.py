@@ -7,6 +7,7 @@ then refuse each other (CLUSTER ID MISMATCH).
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -31,6 +32,8 @@ innodb_lock_wait_timeout=900
 innodb_buffer_pool_size=128M
 """
 """skip-networking: slurmdbd uses the socket, so nobody can try passwords from elsewhere."""
+CREDENTIAL_FILE = "/etc/hpadmin/database-password"
+"""The password of slurmdbd's user in a database on the controller. ``hpadmin config`` finds it there, too."""
 
 
 def wanted(situation: Situation) -> bool:
@@ -43,15 +46,16 @@ def local(situation: Situation) -> bool:
     return situation.cluster.accounting_database is None
 
 
-def credentials(situation: Situation, options: RenderOptions) -> RenderOptions:
-    """Return the options with user and password of an external database, from the secret that the request names.
+def credentials(machine: Machine, situation: Situation, options: RenderOptions) -> RenderOptions:
+    """Return the options with user and password of the database, where the cluster keeps accounts.
 
-    The secret is what RDS keeps in Secrets Manager: JSON with `username` and `password`. Raises OperationFailed,
-    telling nothing of the secret, when it cannot be had or is none.
+    Those of an external one are in the secret that the request names, as RDS keeps it in Secrets Manager: JSON
+    with `username` and `password`. Raises OperationFailed, telling nothing of the secret, when it cannot be had
+    or is none.
     """
     database = situation.cluster.accounting_database
     if database is None:
-        return options
+        return replace(options, storage_password=password(machine)) if wanted(situation) else options
     try:
         secret = json.loads(situation.secrets.get(database.secret_arn))
         return replace(options, storage_user=secret["username"], storage_password=secret["password"])
@@ -62,33 +66,60 @@ def credentials(situation: Situation, options: RenderOptions) -> RenderOptions:
         ) from None
 
 
+def password(machine: Machine) -> str | None:
+    """Return the generated password; None before there is one."""
+    found = machine.read(CREDENTIAL_FILE)
+    return found.decode("ascii").strip() if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Password:
+    """A password of slurmdbd's own, made once by the kernel's random numbers, for root's eyes alone."""
+
+    def lacking(self, machine: Machine) -> str | None:
+        return None if password(machine) else f"make {CREDENTIAL_FILE}"
+
+    def make(self, machine: Machine) -> None:
+        # Letters, digits, - and _: nothing that SQL or slurmdbd.conf could read differently.
+        machine.write(CREDENTIAL_FILE, f"{secrets.token_urlsafe(32)}\n".encode(), mode=0o600)
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Slurm's database and its user, whom MariaDB knows by the socket: there is no password that could leak."""
+    """Slurm's database, and its user with the generated password and no other way in."""
 
     name: str
     user: str
 
     def lacking(self, machine: Machine) -> str | None:
         query = (
-            "SELECT COUNT(*) FROM mysql.db JOIN information_schema.schemata"  # noqa: S608 - fixed words, see below
-            f" ON schema_name = '{self.name}' AND db = '{self.name}' AND user = '{self.user}';"
+            "SELECT COUNT(*) FROM mysql.db JOIN information_schema.schemata ON schema_name = db"  # noqa: S608 - see `_sql`
+            " JOIN mysql.user ON user.user = db.user AND user.host = db.host"
+            f" WHERE db = '{self.name}' AND db.user = '{self.user}' AND db.host = 'localhost'"
+            f" AND plugin = 'mysql_native_password' AND authentication_string = PASSWORD('{password(machine)}');"
         )
         return None if self._sql(machine, query) == "1" else f"make database {self.name}"
 
     def make(self, machine: Machine) -> None:
+        user = f"'{self.user}'@'localhost'"
         self._sql(
             machine,
             f"CREATE DATABASE IF NOT EXISTS `{self.name}`;"
-            f"CREATE USER IF NOT EXISTS '{self.user}'@'localhost' IDENTIFIED VIA unix_socket;"
-            f"GRANT ALL ON `{self.name}`.* TO '{self.user}'@'localhost';",
+            f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{password(machine)}';"
+            f"ALTER USER {user} IDENTIFIED BY '{password(machine)}';"
+            f"GRANT ALL ON `{self.name}`.* TO {user};",
         )
 
     def _sql(self, machine: Machine, statements: str) -> str:
-        """Run statements as root of the database. Names come from our own constants and a checked user name."""
+        """Run statements as root of the database, on its standard input: a command line is everybody's to read.
+
+        Names come from our own constants and a checked user name.
+        """
         done = machine.runner.run(["mariadb", "--batch", "--skip-column-names"], timeout=60, stdin=statements)
         if done.returncode != 0:
-            raise Transient(f"MariaDB refuses: {done.stderr.strip()}")
+            # An error of the parser quotes what it could not parse.
+            said = done.stderr.strip().replace(password(machine) or "\0", "(not shown)")
+            raise Transient(f"MariaDB refuses: {said}")
         return done.stdout.strip()
 
 

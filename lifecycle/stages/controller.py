@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from hpadmin.configure import desired
+from hpadmin.configure.options import RenderOptions
 from lifecycle.configuration import Applied
 from lifecycle.daemon import Running, Stopped
 from lifecycle.engine import Stage
+from lifecycle.machine import Machine
 from lifecycle.retry import Retry
 from lifecycle.settings import render_options, site_file
 from lifecycle.situation import Situation
-from lifecycle.stages.accounting import credentials
+from lifecycle.stages import accounting
 from lifecycle.step import Access, Directory, File, Step
 
 SITE_FILE = "/etc/hpadmin/site.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """Slurm's files as request, settings and the machine's own database password make them."""
+
+    situation: Situation
+    options: RenderOptions
+
+    def __call__(self, machine: Machine) -> dict[str, str]:
+        """Render them. Raises InvalidInput, and OperationFailed where a secret cannot be had."""
+        options = accounting.credentials(machine, self.situation, self.options)
+        return desired.render(self.situation.cluster, options)
 
 
 def configuration(situation: Situation) -> Iterator[Step]:
@@ -23,18 +39,19 @@ def configuration(situation: Situation) -> Iterator[Step]:
     yield Directory(options.log_directory, 0o755, options.slurm_user)
     yield Directory(situation.conf_dir)
     yield File(SITE_FILE, site_file(situation.settings, situation.cluster))
-    wanted = desired.render(situation.cluster, credentials(situation, options))
+    if accounting.wanted(situation) and accounting.local(situation):
+        yield accounting.Password()
     yield Applied(
         situation.cluster,
         options,
-        wanted,
+        Rendering(situation, options),
         situation.conf_dir,
         situation.request.text.encode(),
         situation.inventory.read_bytes(),
     )
-    for name in wanted:
-        if (mode := desired.file_mode(name)) == 0o600:
-            yield Access(f"{situation.conf_dir}/{name}", mode, options.slurm_user)
+    if accounting.wanted(situation):
+        name = "slurmdbd.conf"
+        yield Access(f"{situation.conf_dir}/{name}", desired.file_mode(name), options.slurm_user)
 
 
 def daemon(situation: Situation) -> Iterator[Step]:

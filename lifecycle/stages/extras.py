@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpadmin import resources
+from hpadmin.configure import submission
+from hpadmin.errors import OperationFailed
 from hpadmin.model import NodeType
 from lifecycle.daemon import InitScript, Running
 from lifecycle.engine import Stage
 from lifecycle.initscripts import AGENT, unit
 from lifecycle.machine import Machine
-from lifecycle.packages import Packages
+from lifecycle.packages import Packages, plugin_file
 from lifecycle.retry import Retry
-from lifecycle.settings import EPILOG, HEALTH_CHECK, PROLOG
+from lifecycle.settings import EPILOG, HEALTH_CHECK, PROLOG, render_options
 from lifecycle.situation import Situation
 from lifecycle.step import Directory, File, Step
 
@@ -36,6 +38,31 @@ def programs(situation: Situation) -> Iterator[Step]:
     yield Directory(str(Path(PROLOG).parent))
     for path, when in ((PROLOG, "prolog"), (EPILOG, "epilog")):
         yield File(path, f"#!/bin/sh\nexec {HEALTH_CHECK} {when}\n", 0o755)
+
+
+@dataclass(frozen=True, slots=True)
+class LuaPlugin:
+    """Slurm's plugin that runs a Lua script. Commands and slurmctld refuse to start without one that is configured."""
+
+    setting: str
+    file: str
+
+    def lacking(self, machine: Machine) -> str | None:
+        return None if plugin_file(machine, self.file) else f"install Slurm's {self.file}"
+
+    def make(self, machine: Machine) -> None:
+        raise OperationFailed(
+            f"Slurm was built without Lua on this machine: there is no {self.file} for {self.setting}",
+            hint="set `submission_checks: false` in lifecycle.yaml, or install a Slurm with Lua",
+        )
+
+
+def submission_checks(situation: Situation) -> Iterator[Step]:
+    """Yield what the submission plugin needs beside the script that comes with Slurm's configuration."""
+    chosen = submission.plugin(render_options(situation.settings, situation.cluster).release)
+    yield LuaPlugin(chosen.setting, chosen.file)
+    yield Directory(submission.SHARE)
+    yield File(f"{submission.SHARE}/{submission.HELPER}", submission.script(submission.HELPER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +138,12 @@ AGENT_STAGE = Stage(
     "recovery agent",
     agent,
     applies=lambda s: s.is_controller and (s.bundle / "agent.toml").exists(),
+)
+SUBMISSION = Stage(
+    "submission",
+    "what refuses impossible jobs",
+    submission_checks,
+    applies=lambda s: render_options(s.settings, s.cluster).submission_checks,
 )
 PROGRAMS = Stage(
     "programs",

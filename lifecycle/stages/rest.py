@@ -10,7 +10,7 @@ from lifecycle.daemon import InitScript, Running
 from lifecycle.engine import Stage
 from lifecycle.initscripts import RESTD
 from lifecycle.machine import Machine
-from lifecycle.packages import Packages
+from lifecycle.packages import Packages, plugin_file
 from lifecycle.retry import Retry
 from lifecycle.settings import render_options
 from lifecycle.situation import Situation
@@ -58,9 +58,7 @@ class TokenPlugin:
     package: str = "slurm-wlm-jwt-plugin"
 
     def lacking(self, machine: Machine) -> str | None:
-        folders = ("/usr/lib/*/slurm-wlm", "/usr/lib/slurm", "/usr/lib64/slurm", "/opt/slurm/lib/slurm")
-        found = any(list(machine.root.glob(f"{folder.lstrip('/')}/auth_jwt.so")) for folder in folders)
-        return None if found else f"install {self.package}"
+        return None if plugin_file(machine, "auth_jwt.so") else f"install {self.package}"
 
     def make(self, machine: Machine) -> None:
         Packages((self.package,)).make(machine)

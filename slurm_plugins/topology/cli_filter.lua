@@ -9,6 +9,20 @@ end
 
 local segments
 
+-- Beside this script; or where the nodes have it whose configuration comes from the controller, which sends no other
+-- Lua than this.
+local function load(folder)
+    for _, place in ipairs({ folder, "/usr/share/hpadmin" }) do
+        local path = place .. "/hpadmin_segments.lua"
+        local file = io.open(path, "r")
+        if file then
+            file:close()
+            return dofile(path)
+        end
+    end
+    error("there is no hpadmin_segments.lua")
+end
+
 local function judge(options)
     local segment = number(options["segment"])
     if not segment or segment < 1 then
@@ -16,7 +30,7 @@ local function judge(options)
     end
     local source = debug.getinfo(1, "S").source:gsub("^@", "")
     local folder = source:gsub("/[^/]*$", "")
-    segments = segments or dofile(folder .. "/hpadmin_segments.lua")
+    segments = segments or load(folder)
     local request = {
         nodes = number(options["nodes"]),
         segment = segment,

@@ -13,9 +13,16 @@ from pathlib import Path
 ROOTS = ("/etc", "/home", "/opt/ml", "/run", "/tmp", "/usr/local", "/var")
 
 
+KEYS = (
+    Path("/etc/munge/munge.key"),
+    Path("/var/spool/slurmctld/jwt_hs256.key"),
+    Path("/etc/hpadmin/database-password"),
+)
+
+
 def keys() -> Iterator[Path]:
     """The files that hold keys; each must be closed to others."""
-    for path in (Path("/etc/munge/munge.key"), Path("/var/spool/slurmctld/jwt_hs256.key"), *ROOTS_OF_HOMES):
+    for path in (*KEYS, *ROOTS_OF_HOMES):
         if path.exists():
             if path.stat().st_mode & 0o077:
                 sys.exit(f"{path} is open to others")

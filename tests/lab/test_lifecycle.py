@@ -233,9 +233,12 @@ def test_no_secret_is_in_logs_processes_environments_or_files_that_others_can_re
         count, _, found = done.stdout.strip().partition(" ")
         assert int(count) >= 3, node
         assert found == "[]", node
-    # slurmdbd.conf may hold a password elsewhere; here there is none that could.
-    text = runner.run(["cat", "/etc/slurm/slurmdbd.conf"], timeout=30).check().stdout
-    assert "StoragePass" not in text.replace("# No StoragePass", "")
+    # The database's password is the one that was made here; nobody comes in without it.
+    password = site.run("controller-1", "cat", "/etc/hpadmin/database-password").strip()
+    assert f'StoragePass="{password}"' in site.run("controller-1", "cat", "/etc/slurm/slurmdbd.conf")
+    assert site.run("controller-1", "stat", "-c", "%a %U", "/etc/slurm/slurmdbd.conf") == "600 slurm\n"
+    done = runner.run(["runuser", "-u", "slurm", "--", "mariadb", "-e", "SELECT 1"], timeout=60)
+    assert "Access denied for user 'slurm'@'localhost' (using password: NO)" in done.stderr
 
 
 def test_a_replaced_node_comes_back_while_a_job_runs_elsewhere(site: Site) -> None:

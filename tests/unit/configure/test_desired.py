@@ -163,6 +163,24 @@ def test_settings_of_the_site() -> None:
         render(example("guide"), RenderOptions(settings={"slurmdtimeout": "1"}))
 
 
+@pytest.mark.parametrize(
+    ("release", "setting", "script"),
+    [
+        ("24.11", "CliFilterPlugins=cli_filter/lua\n", "cli_filter.lua"),
+        ("25.11", "JobSubmitPlugins=lua\n", "job_submit.lua"),
+    ],
+)
+def test_submission_plugins_are_those_that_the_release_tells_of_segments(
+    release: str, setting: str, script: str
+) -> None:
+    without = render(example("guide"), RenderOptions(release=release))
+    files = render(example("guide"), RenderOptions(release=release, submission_checks=True))
+    assert set(files) - set(without) == {script, "hpadmin_segments.lua"}
+    assert setting in files["slurm.conf"]
+    assert "Plugins=lua" not in without["slurm.conf"]
+    assert "refuses" in files[script]
+
+
 def test_lists_of_parameters_are_added_to() -> None:
     added = {
         "SchedulerParameters": "bf_window=2880,permit_job_expansion",

@@ -46,6 +46,7 @@ def test_every_setting() -> None:
         "health_check_interval": 60,
         "private_data": ["jobs", "usage"],
         "jwt": True,
+        "submission_checks": True,
         "settings": {"MessageTimeout": 60, "TaskProlog": "/usr/bin/check --all"},
         "accounting": True,
         "storage_user": "slurm",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 import traceback
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hpadmin.configure import desired, submission
 from hpadmin.configure.options import RenderOptions
 from hpadmin.errors import InvalidInput, OperationFailed
 from hpadmin.model import AccountingDatabase, Filesystem, NodeType
@@ -17,10 +19,11 @@ from hpadmin.slurm.command import Completed
 from lifecycle import secrets
 from lifecycle import settings as wishes
 from lifecycle.initscripts import SACKD, SLURMD, Daemon, script
+from lifecycle.machine import Machine
 from lifecycle.secrets import DirectorySecrets
 from lifecycle.settings import Settings, from_data, render_options
 from lifecycle.situation import Situation
-from lifecycle.stages import ALL, accounting, accounts, authentication, identity, storage, worker
+from lifecycle.stages import ALL, accounting, accounts, authentication, extras, identity, storage, worker
 from lifecycle.step import Block, File, Transient
 from tests.unit.lifecycle.support import machine, situation
 
@@ -312,7 +315,7 @@ def external(tmp_path: Path, secret: bytes) -> Situation:
 
 def test_an_external_database_is_reached_with_the_secrets_user_and_password(tmp_path: Path) -> None:
     here = external(tmp_path, b'{"username": "admin", "password": "s3cr3t"}')
-    options = accounting.credentials(here, RenderOptions())
+    options = accounting.credentials(Machine(tmp_path), here, RenderOptions())
     assert (options.storage_user, options.storage_password) == ("admin", "s3cr3t")
     assert "s3cr3t" not in repr(options)
     assert not accounting.local(here)
@@ -323,11 +326,77 @@ def test_an_external_database_is_reached_with_the_secrets_user_and_password(tmp_
 )
 def test_a_secret_that_is_none_is_refused_without_showing_it(tmp_path: Path, secret: bytes) -> None:
     with pytest.raises(OperationFailed, match="is no JSON object with username and password") as error:
-        accounting.credentials(external(tmp_path, secret), RenderOptions())
+        accounting.credentials(Machine(tmp_path), external(tmp_path, secret), RenderOptions())
     shown = "".join(traceback.format_exception(error.value))
     assert "s3cr3t" not in shown
 
 
-def test_without_an_external_database_there_is_no_password(tmp_path: Path) -> None:
+def test_a_database_of_ones_own_gets_a_password_that_is_made_once_and_is_roots_alone(tmp_path: Path) -> None:
+    box, _ = machine(tmp_path)
     here = situation(tmp_path, NodeType.CONTROLLER, settings=Settings(accounting=True))
-    assert accounting.credentials(here, RenderOptions()).storage_password is None
+    assert accounting.credentials(box, here, RenderOptions()).storage_password is None
+    step = accounting.Password()
+    assert step.lacking(box) == "make /etc/hpadmin/database-password"
+    step.make(box)
+    assert step.lacking(box) is None
+    file = tmp_path / "etc/hpadmin/database-password"
+    assert file.stat().st_mode & 0o777 == 0o600
+    made = accounting.credentials(box, here, RenderOptions()).storage_password
+    assert made
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}", made)
+    text = desired.render(
+        here.cluster, accounting.credentials(box, here, render_options(here.settings, here.cluster))
+    )
+    assert f'StoragePass="{made}"\n' in text["slurmdbd.conf"]
+    assert not [name for name, content in text.items() if made in content and name != "slurmdbd.conf"]
+
+
+def test_the_databases_password_is_told_to_mariadb_on_its_input_and_in_no_error(tmp_path: Path) -> None:
+    said = "ERROR 1064 (42000) at line 1: You have an error in your SQL syntax near {!r}"
+
+    def refuse(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        assert made in (stdin or "")
+        return Completed(argv, 1, "", said.format(made))
+
+    box, recorder = machine(tmp_path, refuse)
+    accounting.Password().make(box)
+    made = accounting.password(box) or ""
+    with pytest.raises(Transient, match=r"near '\(not shown\)'") as error:
+        accounting.Database("slurm_acct_db", "slurm").make(box)
+    assert made not in "".join(traceback.format_exception(error.value))
+    assert not [call for call in recorder.calls if made in " ".join(call)]
+
+
+def test_a_cluster_without_accounts_has_no_password(tmp_path: Path) -> None:
+    box, _ = machine(tmp_path)
+    accounting.Password().make(box)
+    here = situation(tmp_path, NodeType.CONTROLLER)
+    assert accounting.credentials(box, here, RenderOptions()).storage_password is None
+
+
+# --- submission -----------------------------------------------------------------------------------------------
+
+
+def test_the_judgement_of_segments_lies_where_the_controllers_script_looks_for_it(tmp_path: Path) -> None:
+    steps = [step for step in extras.submission_checks(situation(tmp_path)) if isinstance(step, File)]
+    assert [step.path for step in steps] == ["/usr/share/hpadmin/hpadmin_segments.lua"]
+    assert '"/usr/share/hpadmin"' in submission.script("cli_filter.lua")
+
+
+def test_a_slurm_without_lua_is_told_before_anything_is_configured_for_it(tmp_path: Path) -> None:
+    box, _ = machine(tmp_path)
+    lua = extras.LuaPlugin("CliFilterPlugins", "cli_filter_lua.so")
+    with pytest.raises(OperationFailed, match=r"there is no cli_filter_lua.so for CliFilterPlugins") as error:
+        lua.make(box)
+    assert "submission_checks: false" in str(error.value.hint)
+    names = [stage.name for stage in ALL]
+    assert names.index("submission") < names.index("configuration")
+    (tmp_path / "opt/slurm/lib/slurm").mkdir(parents=True)
+    (tmp_path / "opt/slurm/lib/slurm/cli_filter_lua.so").touch()
+    assert lua.lacking(box) is None
+
+
+def test_submission_checks_can_be_turned_off(tmp_path: Path) -> None:
+    settings = from_data({"submission_checks": False}, "lifecycle.yaml")
+    assert not extras.SUBMISSION.applies(situation(tmp_path, settings=settings))
+    assert extras.SUBMISSION.applies(situation(tmp_path))
