@@ -82,6 +82,20 @@ def test_segments_split_evenly(lab: Lab) -> None:
     assert sorted(run(lab, "-N6", "--segment=3").values()) == [3, 3]
 
 
+def test_a_segment_that_no_block_can_hold_is_refused_where_it_is_submitted(lab: Lab) -> None:
+    compute = next(node.instance.name for node in lab.nodes() if node.role == "compute")
+    impossible = ["sbatch", "-p", "training", "-N8", "--segment=5", "--wrap", "true"]
+    # A login node has its configuration from sackd, a compute node from slurmd; users submit from both.
+    for said in (labs.login(lab, *impossible, check=False), lab.runner(compute).run(impossible, timeout=60)):
+        assert said.returncode != 0
+        assert (
+            "hpadmin: this job could never start: a segment of 5 is larger than the planning block"
+            in said.stderr
+        )
+        assert "this would work: -N8 --segment=4" in said.stderr
+    assert labs.login(lab, "squeue", "-h").stdout == ""
+
+
 def test_exclusive_topo_keeps_others_out_of_the_block(lab: Lab) -> None:
     alone = run(lab, "-N3", "--exclusive=topo")
     assert sorted(alone.values()) == [3]
