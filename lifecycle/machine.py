@@ -70,9 +70,7 @@ class Machine:
         """
         target = self.path(absolute)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Not a random name: what a killed run left is overwritten by the next instead of piling up. The host's name
-        # keeps apart nodes that write into the same shared home.
-        partial = target.with_name(f".{target.name}.{self.host}.hpadmin-new")
+        partial = self.partial(absolute)
         partial.unlink(missing_ok=True)
         try:
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -92,6 +90,15 @@ class Machine:
                 file.truncate()
         finally:
             partial.unlink(missing_ok=True)
+
+    def partial(self, absolute: str) -> Path:
+        """Return where `write` puts a file before it is whole; only a run that was killed leaves one.
+
+        Not a random name: the next run finds what the last one left. The host's name keeps apart nodes that write
+        into the same shared home.
+        """
+        target = self.path(absolute)
+        return target.with_name(f".{target.name}.{self.host}.hpadmin-new")
 
     def status(self, absolute: str) -> os.stat_result | None:
         """Return a path's status without following a link; None when there is nothing."""

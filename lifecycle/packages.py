@@ -22,8 +22,9 @@ _APT = (
     "Acquire::Retries=3",
 )
 _PASSING = ("Could not get lock", "Unable to acquire the dpkg frontend lock", "Temporary failure", "Failed to fetch",
-            "Could not connect", "Connection timed out", "Unable to lock")  # fmt: skip
-"""What apt says of things that pass: somebody else's lock, a network that blinks."""
+            "Could not connect", "Connection timed out", "Unable to lock", "dpkg was interrupted")  # fmt: skip
+"""What apt says of things that pass: somebody else's lock, a network that blinks, packages that another run left half
+installed while a third one held the lock."""
 
 
 _PLUGINS = (

@@ -62,6 +62,8 @@ class File:
         found = machine.status(self.path)
         if found is None or not stat.S_ISREG(found.st_mode) or machine.read(self.path) != self.data:
             return f"write {self.path}"
+        if machine.partial(self.path).exists():
+            return f"write {self.path}, which a run that was killed began"
         return _access_lacking(machine, self.path, self.mode, self.user)
 
     def make(self, machine: Machine) -> None:
@@ -79,7 +81,8 @@ class Block:
 
     def lacking(self, machine: Machine) -> str | None:
         current = machine.read(self.path) or b""
-        return None if self._wanted(current) == current else f"edit {self.path}"
+        whole = self._wanted(current) == current and not machine.partial(self.path).exists()
+        return None if whole else f"edit {self.path}"
 
     def make(self, machine: Machine) -> None:
         found = machine.status(self.path)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -128,18 +128,21 @@ class Home:
                 f"{self.user.home} exists and belongs to user id {found.st_uid}, not to {self.user.name}",
                 hint="it is somebody's data: move it away, or give it to the user",
             )
-        return None if machine.is_directory(self.user.home) else f"make home {self.user.home}"
+        whole = machine.is_directory(self.user.home) and not self._draft(machine).exists()
+        return None if whole else f"make home {self.user.home}"
 
     def make(self, machine: Machine) -> None:
         home = machine.path(self.user.home)
         parent = home.parent
         parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        prefix = f".hpadmin-home.{self.user.name}.{machine.host}."
-        for left in parent.glob(f"{prefix}*"):
-            shutil.rmtree(left)
+        draft = self._draft(machine)
+        if draft.exists():
+            shutil.rmtree(draft)
+        if home.is_dir():
+            return
         # Filled while only root can look into it, then renamed: a rename onto a home that another node made in
         # the meantime fails, and theirs stays.
-        draft = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        draft.mkdir(mode=0o700)
         try:
             skeleton = machine.path("/etc/skel")
             if skeleton.is_dir():
@@ -159,6 +162,11 @@ class Home:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
+    def _draft(self, machine: Machine) -> Path:
+        """Where the home is filled; only a run that was killed leaves one."""
+        home = machine.path(self.user.home)
+        return home.with_name(f".hpadmin-home.{self.user.name}.{machine.host}")
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
@@ -168,8 +176,8 @@ class Keys:
 
     def lacking(self, machine: Machine) -> str | None:
         def look() -> None:
-            private = machine.path(f"{self.user.home}/.ssh/id_ed25519")
-            if not private.exists() or self._authorized(machine).lacking(machine):
+            there = all(machine.status(path) for path in (self._private, self._public))
+            if not there or self._draft(machine).exists() or self._authorized(machine).lacking(machine):
                 raise OperationFailed("missing")
 
         try:
@@ -181,31 +189,44 @@ class Keys:
     def make(self, machine: Machine) -> None:
         as_user(self.user.uid, self.user.uid, partial(self._make, machine))
 
+    @property
+    def _private(self) -> str:
+        return f"{self.user.home}/.ssh/id_ed25519"
+
+    @property
+    def _public(self) -> str:
+        return f"{self._private}.pub"
+
+    def _draft(self, machine: Machine) -> Path:
+        """Where a new key is made; only a run that was killed leaves one."""
+        return machine.path(f"{self.user.home}/.ssh/.hpadmin-key.{machine.host}")
+
     def _make(self, machine: Machine) -> None:
-        folder = machine.path(f"{self.user.home}/.ssh")
-        folder.mkdir(mode=0o700, exist_ok=True)
-        private = folder / "id_ed25519"
+        private, draft = machine.path(self._private), self._draft(machine)
+        private.parent.mkdir(mode=0o700, exist_ok=True)
+        if draft.exists():
+            shutil.rmtree(draft)
         if not private.exists():
-            with tempfile.TemporaryDirectory(prefix=".hpadmin-", dir=folder) as draft:
-                made = Path(draft) / "key"
+            draft.mkdir(mode=0o700)
+            try:
+                made = draft / "key"
                 machine.runner.run(
                     ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.user.name, "-f", str(made)],
                     timeout=60,
                 ).check()
-                self._first(made, private)
+                # Unless another node was quicker: link(2) refuses to replace.
+                with contextlib.suppress(FileExistsError):
+                    private.hardlink_to(made)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        if not machine.status(self._public):
+            # From whichever private key is there now: nodes that do so at the same time write the same.
+            public = machine.runner.run(["ssh-keygen", "-y", "-f", str(private)], timeout=60).check().stdout
+            machine.write(self._public, public.encode(), mode=0o644)
         self._authorized(machine).make(machine)
 
-    @staticmethod
-    def _first(made: Path, private: Path) -> None:
-        """Put a new key pair in place unless another node was quicker: link(2) refuses to replace."""
-        try:
-            private.hardlink_to(made)
-        except FileExistsError:
-            return
-        made.with_name("key.pub").replace(private.with_name("id_ed25519.pub"))
-
     def _authorized(self, machine: Machine) -> Block:
-        own = machine.read(f"{self.user.home}/.ssh/id_ed25519.pub") or b""
+        own = machine.read(self._public) or b""
         lines = [*self.user.keys, own.decode("utf-8", "replace").strip()]
         return Block(f"{self.user.home}/.ssh/authorized_keys", tuple(line for line in lines if line))
 

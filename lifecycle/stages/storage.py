@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from hpadmin.errors import InvalidInput, OperationFailed, Problem
 from hpadmin.model import Filesystem
+from lifecycle.daemon import STATE
 from lifecycle.engine import Stage
 from lifecycle.machine import Machine
 from lifecycle.retry import Retry
 from lifecycle.situation import Situation
-from lifecycle.step import Block, Directory, Step, Transient
+from lifecycle.step import Block, Directory, File, Step, Transient
 
 LUSTRE_OPTIONS = "noatime,flock,_netdev,x-systemd.automount,x-systemd.requires=network-online.target"
 """As AWS documents for FSx for Lustre; mount(8) passes over what starts with x- where there is no systemd."""
@@ -71,7 +72,7 @@ def check(filesystems: tuple[Filesystem, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """The file system is mounted where it should be, and it took a test file."""
+    """The file system is mounted where it should be."""
 
     mount: Mount
     kind: str
@@ -97,10 +98,28 @@ class Mounted:
         if done.returncode != 0:
             said = done.stdout.strip() or f"mount exited {done.returncode}"
             raise Transient(f"{self.mount.source} cannot be mounted on {self.mount.path}: {said}")
-        self._write_test(machine)
 
-    def _write_test(self, machine: Machine) -> None:
-        """Write and remove a file: a mount that hangs or refuses to write is found now, not by the first job."""
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """The file system took a test file: a mount that hangs or refuses to write is found now, not by the first job.
+
+    Told by a record on this machine, not asked of the file system: one whose server is away would not answer.
+    """
+
+    mount: Mount
+
+    @property
+    def _record(self) -> File:
+        return File(
+            f"{STATE}/mounts/{self.mount.path.strip('/').replace('/', '-')}", f"{self.mount.source}\n"
+        )
+
+    def lacking(self, machine: Machine) -> str | None:
+        return f"write a test file to {self.mount.path}" if self._record.lacking(machine) else None
+
+    def make(self, machine: Machine) -> None:
+        """Write and remove the file."""
         test = f"{self.mount.path}/.hpadmin-write-test.{machine.host}"
         try:
             done = machine.runner.run(
@@ -115,6 +134,7 @@ class Mounted:
             raise OperationFailed(
                 f"{self.mount.path} is mounted and cannot be written: {done.stderr.strip()}"
             )
+        self._record.make(machine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +183,7 @@ def steps(situation: Situation) -> Iterator[Step]:
     yield Block("/etc/fstab", tuple(mount.line for mount, _ in mounts))
     for mount, kind in mounts:
         yield Mounted(mount, kind)
+        yield Tested(mount)
 
 
 STAGE = Stage(

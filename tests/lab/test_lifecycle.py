@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from hpadmin.lab.cluster import Lab
-from hpadmin.request import Source
 from tests.support import labs
 
 pytestmark = pytest.mark.lab
@@ -50,29 +49,18 @@ class Site:
         return self.lab.runner(node).run(command, timeout=timeout).check().stdout
 
 
-def with_home(request: Source) -> Source:
-    """Let every group of a request mount an OpenZFS file system on /home."""
-    body = json.loads(request.text)
-    for group in body["InstanceGroups"]:
-        group["InstanceStorageConfigs"] = [{"FsxOpenZfsConfig": {"DnsName": FILE_SYSTEM}}]
-    body["VpcConfig"] = {
-        "SecurityGroupIds": ["sg-0123456789abcdef0"],
-        "Subnets": ["subnet-0123456789abcdef0"],
-    }
-    return Source(json.dumps(body), "request.json")
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     key = tmp_path_factory.mktemp("keys") / "ann"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    source = with_home(
+    source = labs.with_home(
         labs.request(
             ("controller", "ml.c5.xlarge", 1, "Controller", None),
             ("login", "ml.c5.xlarge", 1, "Login", None),
             ("gpu", "ml.g5.12xlarge", 1, "Compute", "train"),
             ("cpu", "ml.c5.xlarge", 1, "Compute", "prepare"),
-        )
+        ),
+        FILE_SYSTEM,
     )
     bundle = {
         "shared_users.txt": "ann,2001\nbob,2002,/fsx/bob\n",

@@ -2,193 +2,67 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
-import docker
-import docker.errors
 import pytest
 
-from hpadmin.lab import image, machine
-from hpadmin.lab.engine import ContainerRunner, connect
-from hpadmin.slurm.command import Completed
 from tests.support import labs
+from tests.support.bare import PYTHON, Bare, bare
 
 pytestmark = [pytest.mark.lab, pytest.mark.unsettled]
 
-ON_CREATE = "/opt/hpadmin/lifecycle/on_create.sh"
-STATE = "/var/lib/hpadmin/lifecycle/state.json"
-PYTHON = "/opt/hpadmin/bin/python3"
-
-
-class Bare:
-    """Machines that are switched on and that nobody has told to become nodes: their lifecycle is the test's to run."""
-
-    def __init__(
-        self, client: docker.DockerClient, tag: str, *, lifecycle: str, users: str, legacy: bool = False
-    ) -> None:
-        self.client = client
-        self.tag = tag
-        self.name = f"hpadmin-bare-{uuid.uuid4().hex[:8]}"
-        self.network = client.networks.create(self.name, labels={"hpadmin.test": "bare"})
-        self.bundle = {"lifecycle.yaml": lifecycle, "shared_users.txt": users}
-        self.addresses: dict[str, str] = {}
-        self.legacy = legacy
-
-    def start(self, *names: str) -> None:
-        """Switch on machines ``<group>-1``, and give all of them their facts."""
-        for name in names:
-            container = self.client.containers.run(
-                self.tag,
-                entrypoint=["sleep", "infinity"],
-                name=f"{self.name}-{name}",
-                network=self.name,
-                detach=True,
-                init=True,
-                cap_add=["SYS_ADMIN", "NET_ADMIN"],
-                security_opt=["apparmor=unconfined"],
-                labels={"hpadmin.test": "bare"},
-            )
-            container.reload()
-            self.addresses[name] = container.attrs["NetworkSettings"]["Networks"][self.name]["IPAddress"]
-        for name in names:
-            self.tell(name)
-
-    def tell(self, name: str) -> None:
-        """Put facts, bundle and key on a machine."""
-        groups = (("head", "Controller", None), ("work", "Compute", "p"))
-        request = labs.request(
-            *((group, "ml.c5.xlarge", 1, kind, partition) for group, kind, partition in groups)
-        )
-        instances = [
-            {
-                "Name": group,
-                "InstanceType": "ml.c5.xlarge",
-                "Instances": [
-                    {
-                        "InstanceName": f"{group}-1",
-                        "CustomerIpAddress": self.addresses.get(f"{group}-1", f"192.0.2.{number}"),
-                        "InstanceId": f"i-{number}",
-                    }
-                ],
-            }
-            for number, (group, _, _) in enumerate(groups, start=1)
-        ]
-        config = {"ClusterConfig": {"ClusterName": "test"}, "InstanceGroups": instances}
-        files = {f"/opt/ml/bundle/{file}": (text.encode(), 0o644) for file, text in self.bundle.items()}
-        if self.legacy:
-            # Where HyperPod puts it; no node of a legacy cluster sees its request.
-            form = {
-                "version": "1.0.0",
-                "workload_manager": "slurm",
-                "controller_group": "head",
-                "worker_groups": [{"instance_group_name": "work", "partition_name": "p"}],
-            }
-            files["/opt/ml/config/provisioning_parameters.json"] = (json.dumps(form).encode(), 0o644)
-        else:
-            files["/opt/ml/bundle/request.json"] = (request.text.encode(), 0o644)
-        files["/opt/ml/config/resource_config.json"] = (json.dumps(config).encode(), 0o644)
-        files["/opt/ml/secrets/auth.key"] = (b"k" * 1024, 0o400)
-        self.client.api.put_archive(f"{self.name}-{name}", "/", machine.archive(files))
-
-    def runner(self, name: str) -> ContainerRunner:
-        """Return what runs commands on a machine."""
-        return ContainerRunner(self.client, f"{self.name}-{name}")
-
-    def run(self, name: str, *command: str, timeout: float = 300) -> str:
-        """Run a command that must succeed; return what it printed."""
-        return self.runner(name).run(command, timeout=timeout).check().stdout
-
-    def on_create(self, name: str, timeout: float = 300) -> Completed:
-        """Run the lifecycle to its end."""
-        return self.runner(name).run([ON_CREATE], timeout=timeout)
-
-    def begin(self, name: str) -> None:
-        """Run the lifecycle without waiting for it."""
-        self.detached(name, ON_CREATE)
-
-    def detached(self, name: str, command: str, *, output: str = "/dev/null") -> None:
-        """Run a command that nobody waits for: the engine forgets commands that take minutes."""
-        self.run(name, "sh", "-c", f"setsid {command} >{output} 2>&1 </dev/null &")
-
-    def state(self, name: str) -> dict[str, object]:
-        """Return the lifecycle's record; empty before the first."""
-        done = self.runner(name).run(["cat", STATE], timeout=30)
-        found: dict[str, object] = json.loads(done.stdout) if done.returncode == 0 else {}
-        return found
-
-    def log(self, name: str) -> str:
-        """Return what the lifecycle said so far."""
-        return self.run(name, "cat", "/var/log/provision/provisioning.log")
-
-    def wait(self, name: str, status: str, timeout: float = 240) -> None:
-        """Wait for a status in the record."""
-        labs.wait_until(lambda: self.state(name).get("status") == status, timeout, f"{name} is {status}")
-
-    def remove(self) -> None:
-        """Remove everything."""
-        for name in self.addresses:
-            with contextlib.suppress(docker.errors.NotFound):
-                self.client.containers.get(f"{self.name}-{name}").remove(force=True, v=True)
-        self.network.remove()
-
-
-@contextlib.contextmanager
-def bare(
-    *names: str, lifecycle: str = "profile: container\n", users: str = "", legacy: bool = False
-) -> Iterator[Bare]:
-    """Machines that are switched on, removed at the end."""
-    client = connect()
-    machines = Bare(client, image.ensure_node(client), lifecycle=lifecycle, users=users, legacy=legacy)
-    try:
-        machines.start(*names)
-        yield machines
-    finally:
-        machines.remove()
+HERE = Path(__file__).parent
 
 
 def nothing_half_done(machines: Bare, name: str) -> None:
-    """No temporary file of ours is left on a machine."""
-    left = machines.run(name, "find", "/", "-xdev", "-name", "*hpadmin-new*", "-o", "-name", ".hpadmin-*")
+    """No temporary file of ours is left on a machine, nor on the file systems that it mounts."""
+    left = machines.run(
+        name, "find", "/", "(", "-path", "/proc", "-o", "-path", "/sys", ")", "-prune", "-o",
+        "(", "-name", "*hpadmin-new*", "-o", "-name", ".hpadmin-*", ")", "-print",
+    )  # fmt: skip
     assert left == ""
 
 
-def test_a_controller_killed_in_the_middle_of_every_stage_becomes_a_controller() -> None:
-    stages = (
-        "identity",
-        "users",
-        "ssh",
-        "authentication",
-        "configuration",
-        "accounting",
-        "controller",
-        "associations",
-    )
-    with bare("head-1", lifecycle="profile: container\naccounting: true\n", users="ann,2001\n") as machines:
-        machines.runner("head-1").put(
-            "/root/kill.py", (Path(__file__).parent / "kill_at_stages.py").read_text()
-        )
-        machines.detached("head-1", f"{PYTHON} -u /root/kill.py {' '.join(stages)}", output="/root/killed")
+def kill_everywhere(machines: Bare, name: str, most: int, *stages: str) -> dict[str, int]:
+    """Kill a machine's lifecycle at up to `most` places of each stage, let it finish; return the kills by stage."""
+    machines.runner(name).put("/root/kill.py", (HERE / "kill_at_stages.py").read_text())
+    machines.detached(name, f"{PYTHON} -u /root/kill.py {most} {' '.join(stages)}", output="/root/killed")
 
-        def lines_so_far() -> list[str] | None:
-            lines = machines.run("head-1", "cat", "/root/killed").splitlines()
-            return lines if lines and lines[-1].isdigit() else None
+    def lines_so_far() -> list[str] | None:
+        lines = machines.run(name, "cat", "/root/killed").splitlines()
+        return lines if lines and lines[-1].isdigit() else None
 
-        lines = labs.wait_until(lines_so_far, 900, "a kill in every stage and an end")
-        assert lines[-1] == "0", machines.log("head-1")
-        assert sum(line.endswith("killed") for line in lines) >= 5, lines
-        assert machines.state("head-1")["status"] == "done"
+    kills, status = labs.wait_until(lines_so_far, 3000, f"kills on {name} and an end")
+    assert status == "0", machines.log(name)
+    assert machines.state(name)["status"] == "done"
+    nothing_half_done(machines, name)
+    second = machines.on_create(name)
+    assert second.returncode == 0
+    assert not [
+        line for line in second.stdout.splitlines() if " done in " in line and " 0 changes" not in line
+    ]
+    found: dict[str, int] = json.loads(kills)
+    return found
+
+
+def test_nodes_killed_in_the_middle_of_every_stage_become_nodes() -> None:
+    everywhere = ("identity", "storage", "users", "ssh", "authentication", "logs", "submission")
+    controller = ("tokens", "configuration", "accounting", "controller", "associations", "rest")
+    lifecycle = "profile: container\naccounting: true\nrest: true\n"
+    names = ("head-1", "door-1", "work-1")
+    with bare(*names, lifecycle=lifecycle, users="ann,2001\n", home=True) as machines:
+        machines.serve()
+        for name, own in zip(names, (controller, ("login",), ("compute",)), strict=True):
+            stages = (*everywhere, *own)
+            kills = kill_everywhere(machines, name, 2, *stages)
+            assert all(kills[stage] for stage in stages), (name, kills)
+        node = machines.run("work-1", "hostname").strip()
+        assert machines.run("door-1", "srun", "-D", "/", "hostname").strip() == node
         assert "|ann" in machines.run("head-1", "sacctmgr", "-nP", "show", "assoc", "format=account,user")
-        assert "UP" in machines.run("head-1", "scontrol", "ping")
-        nothing_half_done(machines, "head-1")
-        second = machines.on_create("head-1")
-        assert second.returncode == 0
-        assert not [
-            line for line in second.stdout.splitlines() if " done in " in line and " 0 changes" not in line
-        ]
+        keys = machines.run("door-1", "cat", "/home/ann/.ssh/authorized_keys").splitlines()
+        assert sum(line.startswith("ssh-ed25519 ") for line in keys) == 1
+        assert machines.run("work-1", "ssh-keygen", "-y", "-f", "/home/ann/.ssh/id_ed25519").strip() in keys
 
 
 def test_nodes_wait_for_a_controller_that_is_late_and_daemons_that_died_come_back() -> None:
@@ -206,9 +80,53 @@ def test_nodes_wait_for_a_controller_that_is_late_and_daemons_that_died_come_bac
         machines.run("head-1", "pkill", "-KILL", "-x", "slurmdbd")
         machines.run("head-1", "service", "mariadb", "stop")
         assert machines.on_create("head-1").returncode == 0
-        outcomes = {each["stage"]: each for each in machines.state("head-1")["stages"]}  # type: ignore[attr-defined]
-        assert outcomes["accounting"]["changes"] == ["start mariadb", "start slurmdbd"]
-        assert outcomes["controller"]["changes"] == []
+        assert machines.outcome("head-1", "accounting")["changes"] == ["start mariadb", "start slurmdbd"]
+        assert machines.outcome("head-1", "controller")["changes"] == []
+
+
+def test_a_file_server_that_cannot_be_reached_is_waited_for() -> None:
+    with bare("head-1", users="ann,2001\n", home=True) as machines:
+        machines.begin("head-1")
+        labs.wait_until(lambda: "cannot be mounted on /home" in machines.log("head-1"), 120, "the node waits")
+        assert machines.state("head-1")["stage"] == "storage"
+        # Nobody's home was made below the mount point in the meantime.
+        assert machines.run("head-1", "ls", "/home") == ""
+        machines.serve()
+        machines.wait("head-1", "done")
+        assert machines.outcome("head-1", "storage")["attempts"] > 1
+        assert machines.run("head-1", "stat", "-f", "-c", "%T", "/home").strip() in ("nfs", "fuseblk", "fuse")
+        assert machines.run("head-1", "ls", "/home").split() == ["ann"]
+
+
+LOCK = """
+import fcntl, os, signal
+lock = os.open("/var/lib/dpkg/lock-frontend", os.O_RDWR | os.O_CREAT, 0o640)
+fcntl.lockf(lock, fcntl.LOCK_EX)
+print(os.getpid(), flush=True)
+signal.pause()
+"""
+"""What apt does while it works. Prints its process id once it has the lock, and keeps it."""
+
+
+def test_packages_are_installed_although_somebody_else_holds_apts_lock() -> None:
+    with bare("work-1", lifecycle="profile: container\ncontainers: true\n") as machines:
+        for package in ("enroot", "nvslurm-plugin-pyxis"):
+            control = f"Package: {package}\nVersion: 1\nArchitecture: all\nMaintainer: t\nDescription: t\n"
+            machines.run("work-1", "mkdir", "-p", f"/tmp/{package}/DEBIAN", "/opt/ml/bundle/packages")
+            machines.runner("work-1").put(f"/tmp/{package}/DEBIAN/control", control)
+            machines.run("work-1", "dpkg-deb", "-q", "--build", f"/tmp/{package}", "/opt/ml/bundle/packages")
+        machines.runner("work-1").put("/root/lock.py", LOCK)
+        machines.detached("work-1", f"{PYTHON} /root/lock.py", output="/root/lock")
+        holder = labs.wait_until(lambda: machines.run("work-1", "cat", "/root/lock").strip(), 60, "the lock")
+        machines.begin("work-1")
+        labs.wait_until(lambda: machines.state("work-1").get("stage") == "containers", 60, "the stage")
+        labs.wait_until(lambda: machines.runs("work-1", "apt-get"), 60, "apt-get waits")
+        assert not machines.installed("work-1", "enroot")
+        machines.run("work-1", "kill", holder)
+        labs.wait_until(lambda: machines.state("work-1").get("stage") == "compute", 120, "the next stage")
+        assert machines.installed("work-1", "enroot")
+        assert machines.installed("work-1", "nvslurm-plugin-pyxis")
+        assert machines.outcome("work-1", "containers")["status"] == "done"
 
 
 def test_a_full_disk_is_named_and_nothing_half_written_stays() -> None:

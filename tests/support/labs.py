@@ -58,6 +58,18 @@ def request(*groups: tuple[str, str, int, str, str | None], name: str = "test", 
     return Source(json.dumps(body, indent=2), "request.json")
 
 
+def with_home(request: Source, file_system: str) -> Source:
+    """Let every group of a request mount an OpenZFS file system on /home."""
+    body = json.loads(request.text)
+    for group in body["InstanceGroups"]:
+        group["InstanceStorageConfigs"] = [{"FsxOpenZfsConfig": {"DnsName": file_system}}]
+    body["VpcConfig"] = {
+        "SecurityGroupIds": ["sg-0123456789abcdef0"],
+        "Subnets": ["subnet-0123456789abcdef0"],
+    }
+    return Source(json.dumps(body), "request.json")
+
+
 def login(lab: Lab, *argv: str, timeout: float = 120, check: bool = True) -> Completed:
     """Run a command on the lab's login node (on the controller where there is none)."""
     node = next((node for node in lab.nodes() if node.role == "login"), lab.controller())

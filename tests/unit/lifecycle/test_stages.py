@@ -184,8 +184,19 @@ def test_a_file_system_that_cannot_be_written_is_a_failure(tmp_path: Path) -> No
     host, recorder = machine(tmp_path, answer)
     mountinfo(tmp_path)
     with pytest.raises(OperationFailed, match="cannot be written: Read-only file system"):
-        storage.Mounted(storage.mount_of(ZFS), "openzfs").make(host)
+        storage.Tested(storage.mount_of(ZFS)).make(host)
     assert recorder.calls[-1][:2] == ("rm", "-f")
+
+
+def test_a_file_system_is_tested_once_and_again_after_a_run_that_was_killed(tmp_path: Path) -> None:
+    host, recorder = machine(tmp_path)
+    step = storage.Tested(storage.mount_of(ZFS))
+    assert step.lacking(host) == "write a test file to /home"
+    step.make(host)
+    assert [call[0] for call in recorder.calls] == ["dd", "rm"]
+    assert step.lacking(host) is None
+    (tmp_path / "var/lib/hpadmin/lifecycle/mounts/home").unlink()
+    assert step.lacking(host) is not None
 
 
 @pytest.mark.parametrize(
