@@ -39,12 +39,27 @@ def read_request(bundle: Path, resource_config: Path) -> tuple[Request, Source]:
         source = read_source(requests[0])
     elif form:
         source = Source(legacy_body(read_source(resource_config).text), f"{resource_config} and {LEGACY}")
+        form = Source(present(form.text, source.text), form.origin)
     else:
         raise InvalidInput(
             f"nothing in {bundle} says what this node is for",
             hint=f"put the cluster's request there as {REQUESTS[0]}, or {LEGACY}",
         )
     return request.read(source, legacy_source=form), source
+
+
+def present(form: str, body: str) -> str:
+    """Return the older form without worker groups that `body` does not have: those have no instances at present.
+
+    What is no such form is returned as it is: whoever reads it says what is wrong with it.
+    """
+    groups = {group["InstanceGroupName"] for group in json.loads(body)["InstanceGroups"]}
+    try:
+        data = json.loads(form)
+        workers = [worker for worker in data["worker_groups"] if worker["instance_group_name"] in groups]
+    except (ValueError, TypeError, KeyError):
+        return form
+    return json.dumps({**data, "worker_groups": workers})
 
 
 def legacy_body(resource_config: str) -> str:

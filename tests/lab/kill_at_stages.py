@@ -1,11 +1,11 @@
 """Runs on a bare machine: start its lifecycle again and again, and kill it at one place after another of every stage.
 
 A place is a change that Python is about to make: a file opened to be written, a rename, a change of owner, a command.
-Before the first in a stage the lifecycle is killed with all that it started and that did not detach; the next run is
-killed before the second change that it still has to make there, and so on, until a run gets through the stage. A
-command is let run for a moment first: a kill meets it in its middle.
+The lifecycle is killed with all that it started and that did not detach: before the first, then before the second
+change that it still has to make in a stage, and so on, until a run gets through the stage. A command is let run for a
+moment first: a kill meets it in its middle.
 
-Arguments: the most kills in a stage, then the stages' names. Prints the number of kills in each stage, and in the end
+Arguments: the first and the last place of a stage, then the stages' names. Prints the number of kills in each stage, and in the end
 the exit status of a run that nobody disturbed.
 """
 
@@ -90,10 +90,10 @@ def run(stage: str, place: int) -> int:
 
 def main() -> None:
     """Kill in every stage; then let it finish."""
-    most = int(sys.argv[1])
-    kills = dict.fromkeys(sys.argv[2:], 0)
+    first, last = int(sys.argv[1]), int(sys.argv[2])
+    kills = dict.fromkeys(sys.argv[3:], 0)
     for stage in kills:
-        for place in range(1, most + 1):
+        for place in range(first, last + 1):
             if run(stage, place) != -signal.SIGKILL:
                 break
             kills[stage] += 1

@@ -24,10 +24,12 @@ def nothing_half_done(machines: Bare, name: str) -> None:
     assert left == ""
 
 
-def kill_everywhere(machines: Bare, name: str, most: int, *stages: str) -> dict[str, int]:
-    """Kill a machine's lifecycle at up to `most` places of each stage, let it finish; return the kills by stage."""
+def kill_everywhere(machines: Bare, name: str, places: tuple[int, int], *stages: str) -> dict[str, int]:
+    """Kill a machine's lifecycle at these places of each stage, let it finish; return the kills by stage."""
     machines.runner(name).put("/root/kill.py", (HERE / "kill_at_stages.py").read_text())
-    machines.detached(name, f"{PYTHON} -u /root/kill.py {most} {' '.join(stages)}", output="/root/killed")
+    machines.detached(
+        name, f"{PYTHON} -u /root/kill.py {places[0]} {places[1]} {' '.join(stages)}", output="/root/killed"
+    )
 
     def lines_so_far() -> list[str] | None:
         lines = machines.run(name, "cat", "/root/killed").splitlines()
@@ -55,7 +57,7 @@ def test_nodes_killed_in_the_middle_of_every_stage_become_nodes() -> None:
         machines.serve()
         for name, own in zip(names, (controller, ("login",), ("compute",)), strict=True):
             stages = (*everywhere, *own)
-            kills = kill_everywhere(machines, name, 2, *stages)
+            kills = kill_everywhere(machines, name, (2, 2), *stages)
             assert all(kills[stage] for stage in stages), (name, kills)
         node = machines.run("work-1", "hostname").strip()
         assert machines.run("door-1", "srun", "-D", "/", "hostname").strip() == node

@@ -25,6 +25,15 @@ GROUPS = (("head", "Controller", None), ("door", "Login", None), ("work", "Compu
 """Name, node type and partition of the cluster's groups, of one instance each."""
 
 
+_AWAKE: dict[str, Any] = {
+    "entrypoint": ["sleep", "infinity"],
+    "init": True,
+    "cap_add": ["SYS_ADMIN", "NET_ADMIN"],
+    "security_opt": ["apparmor=unconfined"],
+}
+"""What makes a container that does nothing by itself."""
+
+
 class Bare:
     """The machines of one cluster, on a network of their own; with `home`, all of it shall be on a file system."""
 
@@ -37,6 +46,7 @@ class Bare:
         users: str,
         legacy: bool = False,
         home: bool = False,
+        systemd: bool = False,
     ) -> None:
         self.client = client
         self.tag = tag
@@ -46,27 +56,40 @@ class Bare:
         self.addresses: dict[str, str] = {}
         self.legacy = legacy
         self.home = home
+        self.systemd = systemd
 
     def start(self, *names: str) -> None:
         """Switch on machines ``<group>-1``, and give all of them their facts."""
         for name in names:
             container = self.client.containers.run(
                 self.tag,
-                entrypoint=["sleep", "infinity"],
                 name=f"{self.name}-{name}",
                 network=self.name,
                 detach=True,
-                init=True,
-                cap_add=["SYS_ADMIN", "NET_ADMIN"],
-                security_opt=["apparmor=unconfined"],
                 device_cgroup_rules=["c 10:229 rwm"],
                 labels={"hpadmin.test": "bare"},
+                **(self._booted() if self.systemd else _AWAKE),
             )
             container.reload()
             self.run(name, "sh", "-c", "[ -e /dev/fuse ] || mknod /dev/fuse c 10 229")
             self.addresses[name] = container.attrs["NetworkSettings"]["Networks"][self.name]["IPAddress"]
         for name in names:
             self.tell(name)
+
+    def _booted(self) -> dict[str, Any]:
+        """What makes a container that boots with systemd, in control groups of its own."""
+        words: list[str] = []
+        if self.client.info()["CgroupVersion"] == "1":
+            # systemd 256 and later want to be told twice (systemd(1), kernel-command-line(7)).
+            words = ["SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1", "systemd.unified_cgroup_hierarchy=0"]
+        return {
+            "entrypoint": ["/lib/systemd/systemd", *words],
+            "environment": {"container": "docker"},
+            "cgroupns": "private",
+            "tmpfs": {"/run": "", "/run/lock": "", "/sys/fs/cgroup": ""},
+            "cap_add": ["SYS_ADMIN", "SYS_NICE", "NET_ADMIN"],
+            "security_opt": ["apparmor=unconfined", "seccomp=unconfined"],
+        }
 
     def tell(self, name: str) -> None:
         """Put facts, bundle and key on a machine."""
@@ -180,11 +203,12 @@ def bare(
     users: str = "",
     legacy: bool = False,
     home: bool = False,
+    systemd: bool = False,
 ) -> Iterator[Bare]:
     """Machines that are switched on, removed at the end."""
     client = connect()
     tag = image.ensure_node(client)
-    machines = Bare(client, tag, lifecycle=lifecycle, users=users, legacy=legacy, home=home)
+    machines = Bare(client, tag, lifecycle=lifecycle, users=users, legacy=legacy, home=home, systemd=systemd)
     try:
         machines.start(*names)
         yield machines

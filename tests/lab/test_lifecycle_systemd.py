@@ -1,0 +1,64 @@
+"""Nodes whose machines boot with systemd, as instances do: their daemons are units, and come back with the machine."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from tests.support import labs
+from tests.support.bare import Bare, bare
+
+pytestmark = pytest.mark.lab
+
+LIFECYCLE = "profile: container\naccounting: true\nrest: true\n"
+DAEMONS = {
+    "head-1": ("munge", "ssh", "mariadb", "slurmdbd", "slurmctld", "slurmrestd"),
+    "door-1": ("munge", "ssh", "sackd"),
+    "work-1": ("munge", "ssh", "slurmd"),
+}
+FOREIGN = {
+    "head-1": ("slurmd", "sackd"),
+    "door-1": ("slurmctld", "slurmd"),
+    "work-1": ("slurmctld", "slurmdbd"),
+}
+
+
+def units(machines: Bare, name: str, word: str, of: tuple[str, ...]) -> list[str]:
+    """What ``systemctl is-active`` or ``is-enabled`` says of units."""
+    return machines.runner(name).run(["systemctl", word, *of], timeout=60).stdout.split()
+
+
+def test_daemons_are_units_that_come_back_with_the_machine() -> None:
+    with bare(*DAEMONS, lifecycle=LIFECYCLE, users="ann,2001\n", systemd=True) as machines:
+        for name in DAEMONS:
+            labs.wait_until(partial(machines.run, name, "ls", "/run/systemd/private"), 120, "systemd")
+            done = machines.on_create(name, timeout=600)
+            assert done.returncode == 0, done.stdout
+        for name, daemons in DAEMONS.items():
+            assert units(machines, name, "is-active", daemons) == ["active"] * len(daemons), name
+            assert units(machines, name, "is-enabled", daemons) == ["enabled"] * len(daemons), name
+            assert "active" not in units(machines, name, "is-active", FOREIGN[name]), name
+            # Scripts of System V are for machines without systemd.
+            assert "hpadmin" not in machines.run(name, "sh", "-c", "cat /etc/init.d/*")
+        node = machines.run("work-1", "hostname").strip()
+        assert machines.run("door-1", "srun", "-D", "/", "hostname").strip() == node
+        for name in DAEMONS:
+            second = machines.on_create(name)
+            assert second.returncode == 0
+            assert not [
+                line
+                for line in second.stdout.splitlines()
+                if " done in " in line and " 0 changes" not in line
+            ]
+
+        machines.client.containers.get(f"{machines.name}-work-1").restart(timeout=20)
+        labs.wait_until(
+            lambda: (
+                machines.run("head-1", "sinfo", "-h", "-n", node, "-o", "%T").strip() == "idle"
+                and units(machines, "work-1", "is-active", ("slurmd",)) == ["active"]
+            ),
+            180,
+            "the node is back",
+        )
+        assert machines.run("door-1", "srun", "-D", "/", "hostname").strip() == node
