@@ -74,6 +74,15 @@ class Systemd:
         self._says("reset-failed", service)
         self._do("start", service)
 
+    def active(self, unit: str) -> bool:
+        """Tell whether a unit is active, one without a process included."""
+        return self._says("is-active", "--quiet", unit)
+
+    def restart(self, unit: str) -> None:
+        """Start a unit anew, with its present file. Raises OperationFailed."""
+        self._do("daemon-reload")
+        self._do("restart", unit)
+
     def stop(self, service: str) -> None:
         self._do("stop", service)
 

@@ -67,6 +67,8 @@ class Settings:
     """Users see their own jobs and accounts, not those of others (slurm.conf(5) PrivateData)."""
     submission_checks: bool = True
     """Refuse jobs at submission whose segments no block can ever hold, by Slurm's Lua plugins."""
+    follow_inventory: bool = True
+    """Let the controller's lifecycle run again when `resource_config.json` changes, where systemd can watch it."""
     auto_resume: bool = True
     """Give srun the option ``--auto-resume``."""
     health_check: bool | None = None

@@ -5,8 +5,8 @@ The lifecycle is killed with all that it started and that did not detach: before
 change that it still has to make in a stage, and so on, until a run gets through the stage. A command is let run for a
 moment first: a kill meets it in its middle.
 
-Arguments: the first and the last place of a stage, then the stages' names. Prints the number of kills in each stage, and in the end
-the exit status of a run that nobody disturbed.
+Arguments: the first and the last place of a stage, then the stages' names. Prints the number of kills in each stage,
+and in the end the exit status of a run that nobody disturbed.
 """
 
 from __future__ import annotations

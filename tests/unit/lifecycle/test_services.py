@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from hpadmin.errors import OperationFailed
+from hpadmin.errors import InvalidInput, OperationFailed
+from hpadmin.model import NodeType
 from hpadmin.slurm.command import Completed
 from lifecycle.daemon import Running, Stopped
 from lifecycle.initscripts import AGENT, RESTD, Daemon, script
 from lifecycle.machine import Machine
 from lifecycle.packages import Packages
 from lifecycle.services import SystemV, processes
-from lifecycle.stages import extras
+from lifecycle.stages import extras, inventory
 from lifecycle.step import Transient
-from tests.unit.lifecycle.support import Hands, machine
+from tests.unit.lifecycle.support import Hands, machine, situation
 
 
 def process(root: Path, pid: int, name: str, *, state: str = "S", namespaces: str = "") -> None:
@@ -172,3 +173,37 @@ def test_a_daemon_of_the_foreground_is_put_into_the_background(tmp_path: Path, d
     path = tmp_path / "script"
     path.write_text(text)
     subprocess.run(["sh", "-n", str(path)], check=True)
+
+
+# --- inventory ------------------------------------------------------------------------------------------------
+
+
+def test_where_systemd_runs_it_watches_the_inventory(tmp_path: Path) -> None:
+    active: list[str] = []
+
+    def systemctl(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        if argv[1] in ("enable", "restart"):
+            active.append(argv[-1])
+        asked = argv[1] in ("is-active", "is-enabled")
+        return Completed(argv, 1 if asked and not active else 0, "", "")
+
+    box, recorder = machine(tmp_path, systemctl)
+    (watching,) = inventory.steps(situation(tmp_path, NodeType.CONTROLLER))
+    assert watching.lacking(box) is None  # without systemd
+    assert recorder.calls == []
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    assert watching.lacking(box) == "write hpadmin-inventory.path and its service"
+    watching.make(box)
+    assert watching.lacking(box) is None
+    unit = (tmp_path / "etc/systemd/system/hpadmin-inventory.path").read_text()
+    assert f"PathChanged={tmp_path}/resource_config.json\n" in unit
+    service = (tmp_path / "etc/systemd/system/hpadmin-inventory.service").read_text()
+    assert f"/lifecycle/on_create.sh --bundle {tmp_path}/bundle --resource-config {tmp_path}/" in service
+
+
+def test_paths_in_units_are_one_word_and_nothing_else() -> None:
+    unit = inventory.service_unit("/x/on create.sh", "/b%h", "/$HOME/a")
+    assert 'ExecStart="/x/on create.sh" --bundle "/b%%h" --resource-config "/$$HOME/a"\n' in unit
+    assert "PathChanged=/a b%%c\n" in inventory.path_unit("/a b%c")
+    with pytest.raises(InvalidInput, match="holds a control character"):
+        inventory.path_unit("/a\nExecStart=/bin/sh")
