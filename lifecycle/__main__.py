@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from hpadmin import request
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         with _alone(machine):
             situation = find_situation(machine, clock, options.bundle, options.resource_config)
+            # The kernel's host name is one of the things that change now.
+            machine = replace(machine, host=situation.name)
             log.info(
                 "this is %s, %s node of cluster %s",
                 situation.name, situation.role.value.lower(), situation.cluster.name,

@@ -49,7 +49,7 @@ class Machine:
     """For commands that leave daemons behind."""
     owner: Callable[[str], Owner | None] = system_owner
     host: str = field(default_factory=socket.gethostname)
-    """This machine's name where several write into one folder."""
+    """This machine's name where several write into one folder; the same in every run."""
 
     def path(self, absolute: str) -> Path:
         """Return where the file `absolute` of the machine lies."""

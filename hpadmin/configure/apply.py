@@ -192,7 +192,7 @@ def _let_slurm_check(history: History, plan: Plan, runner: WithConf, order: Orde
         # Slurm looks for a missing file for a minute, in every command and daemon, and then gives up.
         named = ", ".join(f"{name} (Include in {origin})" for name, origin in missing)
         raise OperationFailed(f"these files are not there: {named}; nothing was written")
-    if not order.reconfigure and not _is_installed(runner):
+    if not order.reconfigure and not _is_installed(runner.runner):
         order.step("Slurm is not installed here: it cannot check the files")
         return
     draft = history.folder / "draft"
@@ -211,10 +211,16 @@ def _let_slurm_check(history: History, plan: Plan, runner: WithConf, order: Orde
 
 
 def _is_installed(runner: Runner) -> bool:
+    """Tell whether there is a scontrol to check files with, before there is a slurm.conf.
+
+    Even for its version scontrol reads one, and looks a minute for one that is missing
+    (src/common/read_config.c); an empty one it refuses at once.
+    """
     try:
-        return runner.run(["scontrol", "--version"], timeout=30).returncode == 0
+        done = runner.run(["scontrol", "--version"], timeout=30, env={"SLURM_CONF": os.devnull})
     except OperationFailed:
         return False
+    return done.returncode not in (126, 127)  # of a shell or timeout(1) that cannot run it
 
 
 def _lay_out(draft: Path, plan: Plan) -> None:

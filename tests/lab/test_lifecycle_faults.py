@@ -116,7 +116,7 @@ def test_packages_are_installed_although_somebody_else_holds_apts_lock() -> None
             control = f"Package: {package}\nVersion: 1\nArchitecture: all\nMaintainer: t\nDescription: t\n"
             machines.run("work-1", "mkdir", "-p", f"/tmp/{package}/DEBIAN", "/opt/ml/bundle/packages")
             machines.runner("work-1").put(f"/tmp/{package}/DEBIAN/control", control)
-            machines.run("work-1", "dpkg-deb", "-q", "--build", f"/tmp/{package}", "/opt/ml/bundle/packages")
+            machines.run("work-1", "dpkg-deb", "--build", f"/tmp/{package}", "/opt/ml/bundle/packages")
         machines.runner("work-1").put("/root/lock.py", LOCK)
         machines.detached("work-1", f"{PYTHON} /root/lock.py", output="/root/lock")
         holder = labs.wait_until(lambda: machines.run("work-1", "cat", "/root/lock").strip(), 60, "the lock")
