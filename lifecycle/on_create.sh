@@ -12,7 +12,10 @@ trap 'rm -rf "$work"' EXIT
 ln -s "$here" "$work/lifecycle"
 
 usable() {
-    PYTHONPATH=$2 "$1" -c 'import sys; assert sys.version_info >= (3, 11); import hpadmin.request, yaml' 2>/dev/null
+    PYTHONPATH=$2 "$1" -c '
+import sys
+from importlib.util import find_spec
+assert sys.version_info >= (3, 11) and find_spec("hpadmin.request") and find_spec("yaml")' 2>/dev/null
 }
 
 # The checkout or bundle that this folder lies in may hold hpadmin, too.

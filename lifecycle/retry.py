@@ -30,6 +30,8 @@ class Retry:
 
 ONCE = Retry()
 
+_LONGEST_PAUSE = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:
@@ -40,10 +42,14 @@ class Clock:
     draw: Callable[[float, float], float] = field(default=random.SystemRandom().uniform)
 
     def wait_until(self, condition: Callable[[], bool], timeout: float, *, every: float = 0.1) -> bool:
-        """Ask `condition` until it holds or `timeout` seconds passed; return whether it holds."""
+        """Ask `condition` until it holds or `timeout` seconds passed; return whether it holds.
+
+        The pauses begin with `every` seconds and grow: what takes long is asked for less often.
+        """
         end = self.now() + timeout
         while not condition():
             if self.now() >= end:
                 return False
             self.sleep(every)
+            every = min(every * 1.4, max(every, _LONGEST_PAUSE))
         return True

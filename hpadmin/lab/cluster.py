@@ -44,6 +44,8 @@ FAULTS = ("kill", "pause", "disconnect", "heal")
 
 _POLL = 0.5
 """Seconds between two looks at what is awaited."""
+_POLL_A_NODE = 0.06
+"""Seconds more for each node that is looked at."""
 _PARALLEL = 8
 """Requests to the engine at a time."""
 
@@ -179,7 +181,8 @@ class Lab:
             if time.monotonic() > deadline:
                 names = ", ".join(node.instance.name for node in pending)
                 raise OperationFailed(f"not ready after {timeout:g} s: {names}")
-            time.sleep(_POLL)
+            # Each look is work for the engine and its host, which the nodes themselves want.
+            time.sleep(max(_POLL, len(pending) * _POLL_A_NODE))
             pending = self._look_at(node.container for node in pending)
         self.wait_schedulable(timeout=max(60.0, deadline - time.monotonic()), say=say)
 

@@ -21,7 +21,7 @@ from tests.support import labs
 from tests.support.bare import FILE_SYSTEM, PYTHON, bare
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "evidence" / "lifecycle-faults.json"
-LATE = 180
+LATE = 120
 """Seconds that a controller, a file server or slurmdbd is late."""
 EVERYWHERE = ("identity", "storage", "users", "ssh", "authentication", "logs", "submission")
 
