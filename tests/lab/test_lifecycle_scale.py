@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from hpadmin.errors import OperationFailed
 from hpadmin.lab.cluster import Lab
 from hpadmin.request import Source
 from tests.support import labs
@@ -38,7 +39,10 @@ class Witness:
     @staticmethod
     def seen(lab: Lab, job: int) -> tuple[str, str, str]:
         """Start, nodes and restarts of a job."""
-        return tuple(labs.job_field(lab, job, name) for name in ("StartTime", "NodeList", "Restarts"))  # type: ignore[return-value]
+        start, nodes, restarts = (
+            labs.job_field(lab, job, name) for name in ("StartTime", "NodeList", "Restarts")
+        )
+        return start, nodes, restarts
 
     def check(self) -> None:
         """Nobody started, stopped or restarted slurmctld, and the jobs run as they did.
@@ -51,8 +55,8 @@ class Witness:
             assert self.seen(self.lab, job) == before
         runner = self.lab.runner("controller-1")
         log = runner.run(["cat", "/var/log/slurm/slurmctld.log"], timeout=30).check().stdout
+        assert "slurmctld version" in log
         assert "Terminate signal" not in log
-        assert log.count("Recovered state of") <= log.count("reconfigure") + 1
         stages = json.loads(runner.run(["cat", STATE], timeout=30).check().stdout)["stages"]
         assert next(each for each in stages if each["stage"] == "controller")["changes"] == []
 
@@ -116,7 +120,7 @@ def test_a_deleted_group(lab: Lab) -> None:
 
 def test_a_node_with_a_job_is_not_given_up(lab: Lab) -> None:
     running = labs.login(lab, "squeue", "-h", "-t", "R", "-o", "%A").stdout.split()
-    with pytest.raises(Exception, match="job"):
+    with pytest.raises(OperationFailed, match="job"):
         up(lab, work=1)
     assert labs.login(lab, "squeue", "-h", "-t", "R", "-o", "%A").stdout.split() == running
     assert len(hosts(lab, "work")) == 2
