@@ -58,6 +58,7 @@ def daemon(situation: Situation) -> Iterator[Step]:
     """Yield the steps that make slurmctld run."""
     options = render_options(situation.settings, situation.cluster)
     yield Stopped("slurmd", "slurmd")
+    yield Stopped("sackd", "sackd")
     yield Directory(options.state_directory, 0o700, options.slurm_user)
     # Never in the foreground: only a daemonised slurmctld takes a reconfigure over or leaves everything as it was.
     yield Running(

@@ -103,6 +103,7 @@ def login(situation: Situation) -> Iterator[Step]:
 
 def compute(situation: Situation) -> Iterator[Step]:
     """Yield the steps of a compute node."""
+    yield Stopped("sackd", "sackd")
     options = render_options(situation.settings, situation.cluster)
     log = f"{options.log_directory}/slurmd.log"
     yield Stopped("slurmctld", "slurmctld")

@@ -19,8 +19,8 @@ DAEMONS = {
 }
 FOREIGN = {
     "head-1": ("slurmd", "sackd"),
-    "door-1": ("slurmctld", "slurmd"),
-    "work-1": ("slurmctld", "slurmdbd"),
+    "door-1": ("slurmctld", "slurmdbd", "slurmd"),
+    "work-1": ("slurmctld", "slurmdbd", "sackd"),
 }
 
 
@@ -39,6 +39,7 @@ def test_daemons_are_units_that_come_back_with_the_machine() -> None:
             assert units(machines, name, "is-active", daemons) == ["active"] * len(daemons), name
             assert units(machines, name, "is-enabled", daemons) == ["enabled"] * len(daemons), name
             assert "active" not in units(machines, name, "is-active", FOREIGN[name]), name
+            assert "enabled" not in units(machines, name, "is-enabled", FOREIGN[name]), name
             # Scripts of System V are for machines without systemd.
             assert "hpadmin" not in machines.run(name, "sh", "-c", "cat /etc/init.d/*")
         node = machines.run("work-1", "hostname").strip()
@@ -51,6 +52,12 @@ def test_daemons_are_units_that_come_back_with_the_machine() -> None:
                 for line in second.stdout.splitlines()
                 if " done in " in line and " 0 changes" not in line
             ]
+
+        # The controller takes in a change of the inventory by itself.
+        stale = machines.state("head-1")
+        machines.tell("head-1")
+        labs.wait_until(lambda: machines.state("head-1") != stale, 120, "the lifecycle runs again")
+        machines.wait("head-1", "done")
 
         machines.client.containers.get(f"{machines.name}-work-1").restart(timeout=20)
         labs.wait_until(
