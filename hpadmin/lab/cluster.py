@@ -44,8 +44,6 @@ FAULTS = ("kill", "pause", "disconnect", "heal")
 
 _POLL = 0.5
 """Seconds between two looks at what is awaited."""
-_POLL_A_NODE = 0.06
-"""Seconds more for each node that is looked at."""
 _PARALLEL = 8
 """Requests to the engine at a time."""
 
@@ -164,26 +162,28 @@ class Lab:
         pending = self.nodes()
         last: dict[str, str] = {}
         while pending:
-            for node in pending:
+            looked, others = pending[:_PARALLEL], pending[_PARALLEL:]
+            for node in looked:
                 if last.get(node.instance.name) != node.status:
                     say(f"{node.instance.name} ({node.instance.hostname}): {node.status}")
                     last[node.instance.name] = node.status
-            failed = [n for n in pending if n.status.startswith("failed") or n.running == "exited"]
+            failed = [n for n in looked if n.status.startswith("failed") or n.running == "exited"]
             if failed:
                 raise OperationFailed(
                     f"{len(failed)} nodes did not become ready: "
                     + "; ".join(f"{node.instance.name}: {self._last_words(node)}" for node in failed),
                     hint=f"hpadmin lab exec {failed[0].instance.name} -- cat {LOG}",
                 )
-            pending = [node for node in pending if node.status != "ready"]
+            pending = [*others, *(node for node in looked if node.status != "ready")]
             if not pending:
                 break
             if time.monotonic() > deadline:
                 names = ", ".join(node.instance.name for node in pending)
                 raise OperationFailed(f"not ready after {timeout:g} s: {names}")
-            # Each look is work for the engine and its host, which the nodes themselves want.
-            time.sleep(max(_POLL, len(pending) * _POLL_A_NODE))
-            pending = self._look_at(node.container for node in pending)
+            time.sleep(_POLL)
+            # A few at a time, in turn: each look is work for the host, whose processors the nodes want.
+            looked, others = pending[:_PARALLEL], pending[_PARALLEL:]
+            pending = [*self._look_at(node.container for node in looked), *others]
         self.wait_schedulable(timeout=max(60.0, deadline - time.monotonic()), say=say)
 
     def wait_schedulable(self, *, timeout: float, say: Say, nodes: Iterable[str] | None = None) -> None:
@@ -195,7 +195,7 @@ class Lab:
             set(nodes)
             if nodes is not None
             else {
-                node.instance.hostname for node in self.nodes() if node.instance.node_type is NodeType.COMPUTE
+                instance.hostname for instance in self._instances() if instance.node_type is NodeType.COMPUTE
             }
         )
         deadline = time.monotonic() + timeout
@@ -333,6 +333,13 @@ class Lab:
             all=True, filters={"label": f"{LABEL}={self.name}"}, ignore_removed=True
         )
         return found
+
+    def _instances(self) -> list[LabInstance]:
+        """The instances by their labels alone, however their containers stand."""
+        labels = (container.labels for container in self._containers())
+        return [
+            LabInstance.from_json(found[machine.INSTANCE]) for found in labels if machine.INSTANCE in found
+        ]
 
     def _container_name(self, name: str) -> str:
         """Find a node's container by its labels alone: one request, whatever state the machines are in."""

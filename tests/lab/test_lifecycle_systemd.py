@@ -9,7 +9,7 @@ import pytest
 from tests.support import labs
 from tests.support.bare import Bare, bare
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.unsettled]
 
 LIFECYCLE = "profile: container\naccounting: true\nrest: true\n"
 DAEMONS = {
