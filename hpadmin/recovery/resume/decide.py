@@ -32,14 +32,19 @@ def decide(
     unsure = [node.name for node in nodes if node.health is Health.UNSURE]
     if unsure and age < limits.diagnosis:
         return answer(Action.WAIT, f"looking at {fold(unsure)}")
-    if not bad and request.cause not in (Cause.LOST, Cause.STUCK):
+    restarted = [node.name for node in nodes if node.restarted]
+    if not bad and not restarted and request.cause not in (Cause.LOST, Cause.STUCK):
         noted = [f"{node.name}: {node.why}" for node in nodes if node.why]
         return answer(Action.NONE, "; ".join(["no fault of the nodes was found", *noted]))
 
     names = tuple(node.name for node in bad)
-    why = "; ".join(f"{node.name}: {node.why}" for node in bad) or (
-        "Slurm gave no other nodes" if request.cause is Cause.STUCK else "processes of the step were lost"
-    )
+    why = "; ".join(f"{node.name}: {node.why}" for node in bad)
+    if not why and restarted:
+        why = f"{fold(restarted)} started again while the step ran"
+    elif not why:
+        why = (
+            "Slurm gave no other nodes" if request.cause is Cause.STUCK else "processes of the step were lost"
+        )
     allowed = min(limits.resumes, request.most) if request.most else limits.resumes
     # A resume that got stuck is the one already counted.
     if history.resumes >= allowed + (request.cause is Cause.STUCK):
@@ -47,7 +52,7 @@ def decide(
     if history.quick_failures >= limits.quick_failures:
         quick = f"it failed within {limits.quick:g} s after each of the last {limits.quick_failures} resumes"
         return answer(Action.FAIL, f"{why}; but {quick}, so the program is at fault")
-    if not bad and request.cause is Cause.LOST:
+    if not bad and request.cause is not Cause.STUCK:
         return answer(Action.RETRYSTEP, why)
 
     left = len(set(job.nodes) - set(names))

@@ -47,6 +47,8 @@ class NodeView:
     """Its host is there, its slurmd is not: what runs there goes on, nothing new starts."""
     marked: bool = False
     """It is kept out of scheduling already, under a Reason of hpadmin's or an order."""
+    restarted: bool = False
+    """Its host was started since the step began, or is another one under the same name: the step is gone there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +92,17 @@ class Limits:
     """After this time an unsure node counts as good: what cannot be read is no fault."""
 
 
-def judge(node: NodeInfo, seen: Observation, reach: Reach | None) -> NodeView:
+def judge(node: NodeInfo, seen: Observation, reach: Reach | None, since: float = float("inf")) -> NodeView:
     """Judge one node by its state, its own health report and, where it was spoken to, its slurmd.
 
+    `since` is when the step began, by slurmctld's clock.
     A drain of somebody else's is that person's business: jobs go on there, so it is no fault.
     """
     state, reading = node.state, reasons.read(node.reason)
     marked = state.kept_out and reading.owner in (Owner.OURS, Owner.ORDER)
 
     def view(health: Health, why: str = "", dead: bool = False) -> NodeView:
-        return NodeView(node.name, health, why, dead, reach is Reach.REFUSES, marked)
+        return NodeView(node.name, health, why, dead, reach is Reach.REFUSES, marked, node.boot_time > since)
 
     if reach is Reach.LOST:
         return view(Health.BAD, "the host does not answer", dead=True)

@@ -152,11 +152,13 @@ class Questions:
         record = self._desk.store.job(detail.info.job_id)
         assert record is not None
         held = set(expand(detail.info.nodes))
+        over = [incident.over for incident in self._desk.store.incidents(record)]
+        since = max([detail.info.start_time, *over])
         views = [
             view if name in held else lost(view)
             for name in self._concerned(detail)
             if name in seen.nodes
-            for view in [judge(seen.nodes[name], seen, reached.get(name))]
+            for view in [judge(seen.nodes[name], seen, reached.get(name), since)]
         ]
         job = job_view(detail, seen, configuration)
         answered = messages.answers(detail.admin_comment)

@@ -146,6 +146,12 @@ class Cluster:
         )
         return sorted(int(pid) for pid in self.sh(script, str(job), words).check().stdout.split())
 
+    def queued(self, job: int) -> tuple[str, int]:
+        """Return why a job waits, and its priority."""
+        done = self.root.run(["squeue", "-h", "-a", "-j", str(job), "-o", "%r %Q"], timeout=30)
+        reason, priority = done.check().stdout.split()
+        return reason, int(priority)
+
     def nodes_of(self, job: int) -> list[str]:
         done = self.root.run(["squeue", "-h", "-a", "-j", str(job), "-o", "%N"], timeout=30)
         return expand(done.stdout.strip())
@@ -169,6 +175,25 @@ class Cluster:
     def kill_node(self, node: str) -> None:
         """End all that Slurm runs as `node`: slurmd, slurmstepds and what they started."""
         self.sh(_KILL_NODE + _KILL_STEPDS, node, "tree").check()
+
+    def reboot_node(self, node: str) -> None:
+        """Let `node` come back at once, as one whose host was started again: nothing is left of what ran there."""
+        self.sh(
+            _KILL_NODE + _KILL_STEPDS + "rm -f /var/spool/slurmd-$1/$1_*; slurmd -b -N $1", node, "tree"
+        ).check()
+
+    @contextlib.contextmanager
+    def configured(self, more: str) -> Iterator[None]:
+        """Run Slurm with settings more than it has."""
+        self._configure(CONFIGURATION + more)
+        try:
+            yield
+        finally:
+            self._configure(CONFIGURATION)
+
+    def _configure(self, text: str) -> None:
+        self.root.put("/etc/slurm/slurm.conf", text, mode=0o644)
+        self.sh("scontrol reconfigure").check()
 
     def kill_slurmd(self, node: str) -> None:
         self.sh(_KILL_NODE, node).check()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.slurm.resume.cluster import CONFIGURATION, Cluster, until
+from tests.slurm.resume.cluster import Cluster, until
 
 pytestmark = pytest.mark.slurm
 
@@ -41,6 +39,12 @@ def calm(shared_cluster: Cluster) -> Cluster:
     return shared_cluster
 
 
+@pytest.fixture(scope="module")
+def late(calm: Cluster) -> int:
+    """A job that runs out of time while the other tests run."""
+    return calm.submit("late", FOR_EVER, "--auto-resume=1", "-N1", "--time=1")
+
+
 def told(slurm: Cluster, name: str, job: int, *states: str, seconds: float = 60) -> Told:
     """Wait until the job has one of `states` and the agent knows its end, and return what was said."""
     slurm.wait_state(job, *states, seconds=seconds)
@@ -60,21 +64,7 @@ def watched(slurm: Cluster, name: str, job: int, tasks: int = 1) -> None:
     until(lambda: job in slurm.jobs(), 30, slurm.agent_log)
 
 
-@contextlib.contextmanager
-def configured(slurm: Cluster, more: str) -> Iterator[None]:
-    """Reconfigure Slurm with settings more than it has, and back."""
-    for text in (CONFIGURATION + more, CONFIGURATION):
-        slurm.root.put("/etc/slurm/slurm.conf", text, mode=0o644)
-        slurm.sh("scontrol reconfigure").check()
-        if text != CONFIGURATION:
-            try:
-                yield
-            finally:
-                slurm.root.put("/etc/slurm/slurm.conf", CONFIGURATION, mode=0o644)
-
-
-def test_a_job_that_runs_out_of_time_or_is_cancelled(calm: Cluster) -> None:
-    late = calm.submit("late", FOR_EVER, "--auto-resume=1", "-N1", "--time=1")
+def test_a_cancelled_job_and_a_program_that_fails_on_a_drained_node(calm: Cluster, late: int) -> None:
     cancelled = calm.submit("cancelled", FOR_EVER, "--auto-resume=1", "-N1")
     drained = calm.submit(
         "drained", "srun bash -c 'echo start 0; sleep 3; exit 5'\nexit $?", "--auto-resume=1", "-N1"
@@ -93,10 +83,6 @@ def test_a_job_that_runs_out_of_time_or_is_cancelled(calm: Cluster) -> None:
     was_drained.check("NONE", "no fault of the nodes was found")
     assert "kept out by an administrator: bad PSU" in was_drained.answer
 
-    was_late = told(calm, "late", late, "TIMEOUT", seconds=150)
-    was_late.check("", "the job is TIMEOUT")
-    assert "DUE TO TIME LIMIT" in was_late.output
-
 
 def test_a_budget_that_is_used_up(calm: Cluster) -> None:
     job = calm.submit("budget", FOR_EVER, "--auto-resume=2", "-N1")
@@ -108,7 +94,7 @@ def test_a_budget_that_is_used_up(calm: Cluster) -> None:
 
 
 def test_a_requeue_that_is_forbidden(calm: Cluster) -> None:
-    with configured(calm, "JobRequeue=0\n"):
+    with calm.configured("JobRequeue=0\n"):
         default = calm.submit("default", FOR_EVER, "--auto-resume=1", *GRES)
     forbidden = calm.submit("forbidden", FOR_EVER, "--auto-resume=1", "--no-requeue", *GRES)
     jobs = {"default": default, "forbidden": forbidden}
@@ -124,7 +110,7 @@ def test_a_requeue_that_is_forbidden(calm: Cluster) -> None:
 def test_preemption(calm: Cluster) -> None:
     more = "PreemptType=preempt/partition_prio\nPreemptMode=REQUEUE\n"
     more += "PartitionName=urgent Nodes=n6 MaxTime=INFINITE OverSubscribe=EXCLUSIVE PriorityTier=10\n"
-    with configured(calm, more):
+    with calm.configured(more):
         job = calm.submit("preempted", FOR_EVER, "--auto-resume=1", "-N1", "-w", "n6")
         watched(calm, "preempted", job)
         urgent = calm.submit("urgent", "sleep 600", "-N1", "-p", "urgent")
@@ -136,3 +122,9 @@ def test_preemption(calm: Cluster) -> None:
         assert calm.state(job) == "PENDING"
         calm.sh(f"scancel {job} {urgent}").check()
         calm.wait_state(urgent, "CANCELLED")
+
+
+def test_a_job_that_runs_out_of_time(calm: Cluster, late: int) -> None:
+    was = told(calm, "late", late, "TIMEOUT", seconds=150)
+    was.check("", "the job is TIMEOUT")
+    assert "DUE TO TIME LIMIT" in was.output

@@ -13,8 +13,10 @@ pytestmark = [pytest.mark.slurm, pytest.mark.unsettled]
 STEP = """\
 srun bash -c 'echo start $HPADMIN_RESUME_COUNT of $SLURM_NNODES on $SLURMD_NODENAME \\
     of $SLURM_JOB_NODELIST ${CUDA_VISIBLE_DEVICES:-none}
-for i in $(seq %d); do sleep 0.5; done'
+[ $HPADMIN_RESUME_COUNT = 0 ] && long=%d || long=8
+for i in $(seq $long); do sleep 0.5; done'
 echo exit $?"""
+"""A step whose first attempt takes so many half seconds, later ones four seconds."""
 
 
 def test_a_program_that_fails_on_healthy_nodes_keeps_its_exit_code(slurm: Cluster) -> None:
@@ -29,7 +31,7 @@ def test_a_program_that_fails_on_healthy_nodes_keeps_its_exit_code(slurm: Cluste
 
 
 def test_without_gres_the_job_gets_another_node_and_goes_on(slurm: Cluster) -> None:
-    job = slurm.submit("grow", STEP % 20, "--auto-resume=1", "-N3")
+    job = slurm.submit("grow", STEP % 600, "--auto-resume=1", "-N3")
     slurm.wait_output("grow", "start 0", times=3)
     before = slurm.nodes_of(job)
     slurm.kill_node(before[1])
@@ -51,7 +53,7 @@ def test_without_gres_the_job_gets_another_node_and_goes_on(slurm: Cluster) -> N
 
 def test_with_gres_a_spare_takes_over_inside_the_allocation(slurm: Cluster) -> None:
     options = ("--auto-resume=1", "--auto-resume-spares=1", "-N3", "-p", "gpu", "--gres=gpu:4")
-    job = slurm.submit("spare", STEP % 20, *options)
+    job = slurm.submit("spare", STEP % 600, *options)
     text = slurm.wait_output("spare", "start 0", times=3)
     assert len(slurm.nodes_of(job)) == 4
     used = re.findall(r"start 0 of 3 on (\S+)", text)
@@ -65,7 +67,7 @@ def test_with_gres_a_spare_takes_over_inside_the_allocation(slurm: Cluster) -> N
 
 
 def test_with_gres_and_no_spare_the_job_is_requeued_and_starts_at_once(slurm: Cluster) -> None:
-    job = slurm.submit("queue", STEP % 20, "--auto-resume=1", "-N2", "-p", "gpu", "--gres=gpu:4")
+    job = slurm.submit("queue", STEP % 600, "--auto-resume=1", "-N2", "-p", "gpu", "--gres=gpu:4")
     slurm.wait_output("queue", "start 0", times=2)
     victim = slurm.nodes_of(job)[1]
     slurm.kill_node(victim)
@@ -79,20 +81,20 @@ def test_with_gres_and_no_spare_the_job_is_requeued_and_starts_at_once(slurm: Cl
     assert "Restarts=1" in slurm.sh(f"scontrol show job {job}").stdout
 
 
-def test_with_gres_and_no_requeue_the_job_fails_and_says_why(slurm: Cluster) -> None:
-    options = ("--auto-resume=1", "--no-requeue", "-N2", "-p", "gpu", "--gres=gpu:4")
-    job = slurm.submit("forbidden", STEP % 40, *options)
-    slurm.wait_output("forbidden", "start 0", times=2)
-    slurm.kill_node(slurm.nodes_of(job)[1])
-    text = slurm.wait_output("forbidden", "exit ", 60)
-    assert "ResumeAction=FAIL" in text
-    assert "--no-requeue" in text
-    assert "exit 0" not in text
-    assert "start 1" not in text
+def test_with_gres_a_node_that_is_back_soon_keeps_the_job_in_place(slurm: Cluster) -> None:
+    job = slurm.submit("back", STEP % 600, "--auto-resume=1", "-N2", "-p", "gpu", "--gres=gpu:4")
+    slurm.wait_output("back", "start 0", times=2)
+    nodes = slurm.nodes_of(job)
+    slurm.reboot_node(nodes[1])
+    text = slurm.wait_output("back", "exit 0\n", 90)
+    assert "started again while the step ran" in text
+    assert sorted(re.findall(r"start 1 of 2 on (\S+) of \S+ 0,1,2,3", text)) == nodes
+    assert "Restarts=0" in slurm.sh(f"scontrol show job {job}").stdout
+    assert slurm.jobs()[job]["attempts"] == 1
 
 
 def test_a_killed_slurmstepd_starts_the_step_again_on_its_own_nodes(slurm: Cluster) -> None:
-    job = slurm.submit("stepd", STEP % 30, "--auto-resume=1", "-N3")
+    job = slurm.submit("stepd", STEP % 600, "--auto-resume=1", "-N3")
     slurm.wait_output("stepd", "start 0", times=3)
     nodes = slurm.nodes_of(job)
     slurm.kill_stepds(nodes[2])
@@ -118,26 +120,6 @@ def test_an_uneven_end_is_no_fault(slurm: Cluster) -> None:
     text = slurm.wait_output("uneven", "exit 0\n", 60)
     assert text.count("here") == 3
     assert slurm.jobs()[job]["attempts"] == 0
-
-
-def test_cancelled_and_drained_are_not_resumed(slurm: Cluster) -> None:
-    cancelled = slurm.submit("cancelled", STEP % 100, "--auto-resume=1", "-N1")
-    slurm.wait_output("cancelled", "start 0")
-    slurm.as_user("scancel", str(cancelled)).check()
-    slurm.wait_state(cancelled, "CANCELLED")
-
-    drained = slurm.submit(
-        "drained", "srun bash -c 'echo start; sleep 3; exit 5'\necho exit $?", "--auto-resume=1", "-N1"
-    )
-    slurm.wait_output("drained", "start")
-    node = slurm.nodes_of(drained)[0]
-    slurm.sh("scontrol update nodename=$1 state=drain reason='bad PSU'", node).check()
-    assert "ResumeAction=NONE" in slurm.wait_output("drained", "exit 5\n")
-
-    known = slurm.jobs()
-    assert known[drained]["attempts"] == 0
-    # The agent may never have seen a job that was cancelled so soon.
-    assert cancelled not in known or known[cancelled]["attempts"] == 0
 
 
 def test_what_users_write_is_never_believed_for_another_job(slurm: Cluster) -> None:
@@ -166,26 +148,3 @@ def test_an_allocation_left_over_by_a_dead_supervisor_is_cancelled(slurm: Cluste
     assert slurm.state(helper) == "RUNNING"
     slurm.wait_state(helper, "CANCELLED", "COMPLETED", seconds=60)
     assert slurm.state(job) == "RUNNING"
-
-
-def test_an_agent_killed_while_it_recovers_is_taken_over(slurm: Cluster) -> None:
-    job = slurm.submit("takeover", STEP % 20, "--auto-resume=1", "-N3")
-    slurm.wait_output("takeover", "start 0", times=3)
-    slurm.stop_agent()
-    slurm.kill_node(slurm.nodes_of(job)[1])
-    until(lambda: "phase=ask" in slurm.sh(f"scontrol show job {job}").stdout, 30, lambda: "a question")
-    slurm.start_agent()
-    text = slurm.wait_output("takeover", "exit 0\n", 90)
-    assert text.count("start 1") == 3
-    assert slurm.jobs()[job]["attempts"] == 1
-
-
-def test_a_slurmctld_killed_while_a_node_is_swapped_loses_nothing(slurm: Cluster) -> None:
-    job = slurm.submit("ctld", STEP % 20, "--auto-resume=1", "-N3")
-    slurm.wait_output("ctld", "start 0", times=3)
-    slurm.kill_node(slurm.nodes_of(job)[1])
-    slurm.wait_output("ctld", "Dropping unhealthy nodes", 60)
-    slurm.sh("kill -9 $(cat /run/slurmctld.pid); sleep 2; slurmctld").check()
-    text = slurm.wait_output("ctld", "exit 0\n", 120)
-    assert text.count("start 1") == 3
-    assert slurm.root.run(["squeue", "-h", "-n", f"auto-resume-{job}"], timeout=30).stdout == ""

@@ -25,6 +25,10 @@ def bad(name: str) -> NodeView:
     return NodeView(name, Health.BAD, "gone", dead=True)
 
 
+def restarted(name: str) -> NodeView:
+    return NodeView(name, Health.GOOD, restarted=True)
+
+
 LOST_N2 = [*good("n1", "n3", "n4"), bad("n2")]
 HELD = replace(JOB, nodes=(*JOB.nodes, "n5"), gres=True)
 
@@ -34,6 +38,22 @@ HELD = replace(JOB, nodes=(*JOB.nodes, "n5"), gres=True)
     [
         (ASK, JOB, good(*JOB.nodes), History(), Action.NONE, "no fault"),
         (ASK, JOB, LOST_N2, History(), Action.RETRYSTEP, "n2: gone"),
+        (
+            ASK,
+            JOB,
+            [*good("n1", "n3", "n4"), restarted("n2")],
+            History(),
+            Action.RETRYSTEP,
+            "n2 started again",
+        ),
+        (
+            replace(ASK, cause=Cause.CUT),
+            replace(JOB, gres=True),
+            [*good("n1", "n3", "n4"), restarted("n2")],
+            History(),
+            Action.RETRYSTEP,
+            "n2 started again",
+        ),
         (ASK, replace(JOB, gres=True), LOST_N2, History(), Action.REQUEUE, "GRES"),
         (ASK, HELD, [*LOST_N2, *good("n5")], History(), Action.RETRYSTEP, "n2"),
         (ASK, replace(JOB, gres=True, requeue=False), LOST_N2, History(), Action.FAIL, "--no-requeue"),

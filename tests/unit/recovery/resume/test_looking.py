@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,13 @@ def test_judging_a_node(info: NodeInfo, how: Reach | None, health: Health, dead:
     assert (view.health, view.dead, view.marked) == (health, dead, marked)
     assert view.refuses == (how is Reach.REFUSES)
     assert view.why or health is Health.GOOD
+
+
+def test_a_host_that_was_started_since_has_nothing_left_of_the_step() -> None:
+    info = replace(node(), boot_time=500)
+    assert not judge(info, SEEN, Reach.ANSWERS, since=600).restarted
+    assert judge(info, SEEN, Reach.ANSWERS, since=400).restarted
+    assert not judge(info, SEEN, Reach.ANSWERS).restarted
 
 
 @pytest.mark.parametrize(

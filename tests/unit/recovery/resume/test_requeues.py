@@ -1,0 +1,116 @@
+"""Jobs that go through the queue: requeued once whoever is killed, hurried, and put back into their place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hpadmin.recovery.resume.messages import Phase
+from hpadmin.recovery.resume.place import Place, deserved
+from hpadmin.recovery.resume.store import State, Store, path_in
+from hpadmin.slurm.states import JobState, NodeState
+from tests.unit.recovery.resume.world import ASK, Killed, World, part, turn
+
+
+def test_a_lost_batch_host_needs_no_question(tmp_path: Path) -> None:
+    world = World()
+    world.add(82, "n[1-4]")
+    agent = part(world, tmp_path)
+    world.ask(82, replace(ASK, phase=Phase.WATCH))
+    turn(agent, world, 1)
+    world.dead = {"n1"}
+    turn(agent, world)
+    assert world.deeds == ["fail n1", "requeue 82", "down n1", "start 82"]
+    job = agent.store.job(82)
+    assert job is not None
+    assert (job.state, job.resumes, job.last_action) == (State.WATCHED, 1, "REQUEUE")
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("at", range(1, 6))
+def test_killed_anywhere_the_job_is_requeued_once(tmp_path: Path, at: int, before: bool) -> None:
+    world = World(die_at=at, die_before=before, dead={"n2"})
+    world.add(82, "n[1-4]", tres_allocated="cpu=4,gres/gpu=16")
+    world.ask(82, ASK)
+    agent = part(world, tmp_path)
+    try:
+        turn(agent, world, 6)
+    except Killed:
+        world.die_at = -1
+        turn(part(world, tmp_path), world, 6)
+    assert world.deeds.count("requeue 82") == 1
+    assert world.deeds.count("start 82") == 1
+    assert world.deeds.index("fail n2") < world.deeds.index("requeue 82")
+    assert world.details[82].info.state is JobState.RUNNING
+    job = Store(path_in(tmp_path)).job(82)
+    assert job is not None
+    assert job.resumes == 1
+    assert job.state is State.WATCHED
+
+
+def test_slurms_own_requeue_after_a_node_failure_is_hurried_once(tmp_path: Path) -> None:
+    world = World()
+    world.add(82, "n[1-4]")
+    agent = part(world, tmp_path)
+    world.ask(82, replace(ASK, phase=Phase.WATCH))
+    turn(agent, world, 1)
+    world.known["n3"] = replace(world.known["n3"], state=NodeState.parse("DOWN"), reason="Not responding")
+    detail = world.details[82]
+    info = replace(detail.info, state=JobState.PENDING, reason="BeginTime", nodes="", batch_host="")
+    world.details[82] = replace(detail, info=info, restarts=1)
+    turn(agent, world)
+    assert world.deeds == ["start 82"]
+
+
+def test_a_requeue_by_hand_is_left_alone(tmp_path: Path) -> None:
+    world = World()
+    world.add(82, "n[1-4]")
+    agent = part(world, tmp_path)
+    world.ask(82, replace(ASK, phase=Phase.WATCH))
+    turn(agent, world, 1)
+    detail = world.details[82]
+    info = replace(detail.info, state=JobState.PENDING, reason="BeginTime", nodes="", batch_host="")
+    world.details[82] = replace(detail, info=info, restarts=1)
+    turn(agent, world)
+    assert world.deeds == []
+
+
+def test_a_requeued_job_gets_its_place_back_and_keeps_it_while_it_waits(tmp_path: Path) -> None:
+    world = World(dead={"n2"}, full=True)
+    world.settings = {"PriorityWeightAge": "10000", "PriorityMaxAge": "1-00:00:00"}
+    raw: dict[str, object] = {"priority": 1500, "accrue_time": 1000, "nice": 7}
+    world.add(82, "n[1-4]", tres_allocated="cpu=4,gres/gpu=16", raw=raw)
+    world.now = 1000 + 43200
+    world.ask(82, ASK)
+    agent = part(world, tmp_path)
+    turn(agent, world)
+    assert world.details[82].raw["priority"] == 100 + 5000, "as if it had waited all the time"
+    turn(agent, world)
+    assert "priority" not in " ".join(world.deeds), "it is not set again for a few seconds more"
+    world.now += 8640
+    turn(agent, world, 1)
+    assert world.deeds[-1] == "priority 82 6101"
+    world.start(82)
+    turn(agent, world)
+    assert world.deeds[-1] == "release 82 7"
+    assert world.deeds.count("release 82 7") == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "base", "now", "settings", "wanted"),
+    [
+        (Place(5000, 0), 4990, 10, {"PriorityType": "priority/basic"}, 5000),
+        (Place(5000, 0), 6000, 10, {"PriorityType": "priority/basic"}, 0),
+        (Place(5000, 0), 0, 10, {"PriorityType": "priority/basic"}, 0),
+        (Place(1, 0), 1, 10**6, {"PriorityWeightAge": "0", "PriorityMaxAge": "7-00:00:00"}, 0),
+        (Place(1, 0), 1, 10**9, {"PriorityWeightAge": "1000", "PriorityMaxAge": "7-00:00:00"}, 1001),
+        (Place(5000, 990), 1, 1000, {"PriorityWeightAge": "1000", "PriorityMaxAge": "7-00:00:00"}, 5000),
+        (Place(1, 0), 1, 10, {"PriorityWeightAge": "x", "PriorityMaxAge": "soon"}, 0),
+    ],
+)
+def test_the_priority_that_a_requeued_job_deserves(
+    place: Place, base: int, now: float, settings: dict[str, str], wanted: int
+) -> None:
+    assert deserved(place, base, now, settings) == wanted
