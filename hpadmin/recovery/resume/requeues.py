@@ -22,9 +22,11 @@ from hpadmin.recovery.resume.place import deserved, due
 from hpadmin.recovery.resume.store import JobRecord, State
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.jobjson import number
-from hpadmin.slurm.reader import JobInfo, NodeInfo
+from hpadmin.slurm.reader import JobDetail, JobInfo, NodeInfo
 from hpadmin.slurm.states import JobState
 
+_BY_ITSELF = (JobState.COMPLETED, JobState.FAILED, JobState.NODE_FAIL)
+"""Ends of a job that are nobody's wish."""
 _COMPLETED = f"the job is {JobState.COMPLETED.value}"
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,8 @@ class Requeues:
             self._pending(record, info, seen)
         elif info.state is JobState.COMPLETING:
             self._let_go(record, seen)
+        elif record.state is State.REQUEUING and info.state in _BY_ITSELF:
+            self._ended_meanwhile(record, info, seen)
         elif info.state is JobState.NODE_FAIL:
             self._node_fail(record, info, seen)
         elif info.state.ended:
@@ -79,24 +83,33 @@ class Requeues:
         detail = self._desk.reader.job(record.job_id)
         if detail is None or detail.info.state is not JobState.RUNNING:
             return  # the picture is older than the requeue
-        info = detail.info
         if detail.restarts > record.restarts:
             self._release_place(record)
-            incident = self._desk.store.open_incident(record)
-            if incident is not None:
-                before = set(expand(incident.nodes)) if incident.nodes else set()
-                self._desk.store.finish(incident, fold(sorted(set(expand(info.nodes)) - before)), seen.at)
-            self._desk.save(
-                record,
-                State.WATCHED,
-                seen.at,
-                restarts=detail.restarts,
-                nodes=info.nodes,
-                batch_host=info.batch_host,
-            )
-            log.warning("requeued job runs again", extra={"job": record.job_id, "nodes": info.nodes})
+            self._ran_again(record, detail, seen)
         else:
             self._desk.jobs.requeue(record.job_id)
+
+    def _ran_again(self, record: JobRecord, detail: JobDetail, seen: Observation) -> None:
+        info, incident = detail.info, self._desk.store.open_incident(record)
+        if incident is not None:
+            before = set(expand(incident.nodes)) if incident.nodes else set()
+            self._desk.store.finish(incident, fold(sorted(set(expand(info.nodes)) - before)), seen.at)
+        about = {"restarts": detail.restarts, "nodes": info.nodes, "batch_host": info.batch_host}
+        self._desk.save(record, State.WATCHED, seen.at, **about)
+        log.warning("requeued job runs again", extra={"job": record.job_id, "nodes": info.nodes})
+
+    def _ended_meanwhile(self, record: JobRecord, info: JobInfo, seen: Observation) -> None:
+        """A job that was to be requeued has ended: after it ran again, or before, with its script or its node.
+
+        Slurm requeues a job that has ended, too, for as long as it remembers it (MinJobAge).
+        """
+        detail = self._desk.reader.job(record.job_id)
+        if detail is not None and detail.restarts > record.restarts:
+            self._ran_again(record, detail, seen)
+        elif detail is not None and detail.batch and detail.requeue:
+            self._desk.jobs.requeue(record.job_id)
+        else:
+            self._end(record, f"the job is {info.state.value}", seen.at)
 
     def _pending(self, record: JobRecord, info: JobInfo, seen: Observation) -> None:
         """A requeued job waits: for its BeginTime, which is taken away, or for nodes."""
@@ -176,7 +189,7 @@ class Requeues:
         detail = self._desk.reader.job(record.job_id)
         if detail is None:
             return
-        if detail.batch and detail.requeue and record.state is not State.REQUEUING:
+        if detail.batch and detail.requeue:
             incident = self._desk.store.begin(
                 record, f"{UNASKED}-{detail.restarts + 1}", 0, "node_fail", seen.at
             )

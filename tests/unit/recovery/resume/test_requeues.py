@@ -50,6 +50,61 @@ def test_killed_anywhere_the_job_is_requeued_once(tmp_path: Path, at: int, befor
     assert job.state is State.WATCHED
 
 
+@pytest.mark.parametrize("end", [JobState.COMPLETED, JobState.FAILED, JobState.NODE_FAIL])
+def test_a_job_that_ends_before_its_requeue_is_requeued_all_the_same(tmp_path: Path, end: JobState) -> None:
+    world = World(dead={"n2"}, die_at=3)
+    world.add(82, "n[1-4]", tres_allocated="cpu=4,gres/gpu=16")
+    world.ask(82, ASK)
+    with pytest.raises(Killed):  # once the job was requeued, which slurmctld forgets: it is killed as well
+        turn(part(world, tmp_path), world)
+    assert world.deeds[-1] == "requeue 82"
+    world.die_at = -1
+    detail = world.details[82]
+    info = replace(detail.info, state=end, reason="", nodes="n[1-4]")
+    world.details[82] = replace(detail, info=info, restarts=0)
+    turn(part(world, tmp_path), world)
+    assert world.deeds.count("requeue 82") == 2
+    job = Store(path_in(tmp_path)).job(82)
+    assert job is not None
+    assert (job.state, job.resumes) == (State.WATCHED, 1)
+
+
+@pytest.mark.parametrize("end", [JobState.CANCELLED, JobState.TIMEOUT])
+def test_a_job_that_was_ended_is_not_requeued(tmp_path: Path, end: JobState) -> None:
+    world = World(dead={"n2"}, die_at=2)
+    world.add(82, "n[1-4]", tres_allocated="cpu=4,gres/gpu=16")
+    world.ask(82, ASK)
+    with pytest.raises(Killed):
+        turn(part(world, tmp_path), world)
+    world.die_at = -1
+    detail = world.details[82]
+    world.details[82] = replace(detail, info=replace(detail.info, state=end))
+    turn(part(world, tmp_path), world)
+    assert "requeue 82" not in world.deeds
+    job = Store(path_in(tmp_path)).job(82)
+    assert job is not None
+    assert job.state is State.ENDED
+    assert end.value in job.reason
+
+
+def test_a_requeued_job_that_ends_between_two_looks_was_resumed(tmp_path: Path) -> None:
+    world = World(dead={"n2"}, die_at=3)
+    world.add(82, "n[1-4]", tres_allocated="cpu=4,gres/gpu=16")
+    world.ask(82, ASK)
+    with pytest.raises(Killed):
+        turn(part(world, tmp_path), world)
+    world.die_at = -1
+    world.start(82)
+    detail = world.details[82]
+    world.details[82] = replace(detail, info=replace(detail.info, state=JobState.COMPLETED))
+    turn(part(world, tmp_path), world)
+    assert world.deeds.count("requeue 82") == 1
+    job = Store(path_in(tmp_path)).job(82)
+    assert job is not None
+    assert (job.state, job.resumes) == (State.ENDED, 1)
+    assert "before its step ran again" not in job.reason
+
+
 def test_slurms_own_requeue_after_a_node_failure_is_hurried_once(tmp_path: Path) -> None:
     world = World()
     world.add(82, "n[1-4]")

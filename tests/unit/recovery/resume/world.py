@@ -149,7 +149,9 @@ class Jobs:
     def requeue(self, job_id: int) -> None:
         self.world._dies(True)
         detail = self.world.details[job_id]
-        assert detail.info.state in (JobState.RUNNING, JobState.NODE_FAIL), "only what runs is requeued"
+        assert detail.info.state not in (JobState.PENDING, JobState.COMPLETING), (
+            "only what runs or ran is requeued"
+        )
         info = replace(detail.info, state=JobState.PENDING, reason="BeginTime", nodes="")
         raw = {**detail.raw, "priority": 100} if detail.raw else {}
         self.world.details[job_id] = replace(detail, info=info, restarts=detail.restarts + 1, raw=raw)
