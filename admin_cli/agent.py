@@ -18,6 +18,7 @@ from admin_cli.report import say
 
 if TYPE_CHECKING:
     from hpadmin.recovery.agent import Agent
+    from hpadmin.recovery.leadership import Leads
     from hpadmin.recovery.site import Site
 
 SETTINGS = "/etc/hpadmin/agent.toml"
@@ -48,7 +49,7 @@ def run(config: Path, lab: str | None, once: bool, log: str, state_dir: Path) ->
 
     Where another agent leads already, stand by and take over when it is gone.
     """
-    from hpadmin.recovery.agent import StandsBy, leadership
+    from hpadmin.recovery.leadership import StandsBy
     from hpadmin.recovery.site import Site
 
     _set_up_logging(log)
@@ -59,8 +60,8 @@ def run(config: Path, lab: str | None, once: bool, log: str, state_dir: Path) ->
     waiting = ""
     while not stop.is_set():
         try:
-            with leadership(state_dir):
-                _lead(site, stop, once=once)
+            with site.leadership() as leads:
+                _lead(site, stop, leads, once=once)
                 return
         except StandsBy as error:
             if once:
@@ -71,7 +72,7 @@ def run(config: Path, lab: str | None, once: bool, log: str, state_dir: Path) ->
             stop.wait(site.settings.interval)
 
 
-def _lead(site: Site, stop: threading.Event, *, once: bool) -> None:
+def _lead(site: Site, stop: threading.Event, leads: Leads, *, once: bool) -> None:
     from hpadmin.recovery.journal import LostLeadership
 
     agent = site.agent()
@@ -80,6 +81,10 @@ def _lead(site: Site, stop: threading.Event, *, once: bool) -> None:
     try:
         while not stop.is_set():
             started = time.monotonic()
+            if not leads():
+                raise LostLeadership(
+                    "the lock of this cluster's agent is lost: the lab's controller was restarted"
+                )
             agent.cycle()
             _publish(agent, site)
             if once:

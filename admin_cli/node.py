@@ -381,7 +381,8 @@ def _journal(site: Site) -> Journal | None:
 def _follow(site: Site, names: Sequence[str], action: Repair, since: float) -> bool:
     """Show progress until every node is back or has failed; do the agent's work meanwhile where none runs."""
     from hpadmin.errors import OperationFailed
-    from hpadmin.recovery.agent import Agent, StandsBy, leadership
+    from hpadmin.recovery.agent import Agent
+    from hpadmin.recovery.leadership import StandsBy
 
     def watch(agent: Agent | None) -> bool:
         said: dict[str, str] = {}
@@ -403,7 +404,7 @@ def _follow(site: Site, names: Sequence[str], action: Repair, since: float) -> b
         )
         return watch(None)
     try:
-        with leadership(site.state_dir):
+        with site.leadership():
             say("no agent runs here: this command does its work for these nodes until they are back")
             return watch(site.agent(only=frozenset(names)))
     except StandsBy:

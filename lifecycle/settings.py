@@ -71,8 +71,10 @@ class Settings:
     """Let the controller's lifecycle run again when `resource_config.json` changes, where systemd can watch it."""
     auto_resume: bool = True
     """Give srun the option ``--auto-resume``."""
-    health_check: bool | None = None
-    """Check nodes' health regularly and around jobs; None does where there is hardware, not in containers."""
+    health_check: bool = True
+    """Check nodes' health regularly and around jobs."""
+    agent: bool = True
+    """Run the recovery agent on the controller, where the bundle has its `agent.toml`."""
     rest: bool = False
     """Run slurmrestd with JWT on the controller."""
     login_shell_groups: tuple[str, ...] = ("Login",)
@@ -82,11 +84,6 @@ class Settings:
     observability: bool = False
     """Install and run Prometheus exporters."""
     log_rotation: bool = True
-
-    @property
-    def checks_health(self) -> bool:
-        """Whether nodes check their health."""
-        return self.profile == "host" if self.health_check is None else self.health_check
 
 
 def load(bundle: Path) -> Settings:
@@ -125,7 +122,7 @@ def site_file(settings: Settings, cluster: Cluster) -> str:
     chosen["submission_checks"] = settings.submission_checks
     if settings.private_data:
         chosen["private_data"] = ["jobs", "usage"]
-    if settings.checks_health:
+    if settings.health_check:
         chosen |= {"health_check_program": HEALTH_CHECK, "prolog": PROLOG, "epilog": EPILOG}
     chosen["spank_plugins"] = [
         *(["optional spank_auto_resume.so"] if settings.auto_resume else []),
@@ -177,10 +174,6 @@ def _value(key: str, value: Any) -> Any:
         if not isinstance(value, list) or not set(value) <= {"Controller", "Login", "Compute"}:
             raise ValueError("must be a list of Controller, Login, Compute")
         return tuple(value)
-    if key == "health_check":
-        if value is not None and not isinstance(value, bool):
-            raise ValueError(f"must be true or false, got {value!r}")
-        return value
     default = getattr(Settings(), key)
     if type(value) is not type(default):
         raise ValueError(f"must be a {type(default).__name__}, got {value!r}")

@@ -12,7 +12,6 @@ is given its instance's facts and nothing else; `lifecycle/on_create.sh`, run at
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import time
 import uuid
@@ -26,10 +25,10 @@ from docker.models.containers import Container
 
 from hpadmin import request
 from hpadmin.errors import InvalidInput, OperationFailed
-from hpadmin.lab import image, machine
+from hpadmin.lab import faults, image, machine, own_agent, replacing, telling
 from hpadmin.lab.engine import ContainerRunner, connect, engine_errors
-from hpadmin.lab.facts import LabInstance, allocate, replacement, resource_config
-from hpadmin.lab.machine import BUNDLE, FACTS, LABEL, LOG, SECRETS, LabNode
+from hpadmin.lab.facts import LabInstance, allocate, resource_config
+from hpadmin.lab.machine import LABEL, LOG, LabNode
 from hpadmin.lab.network import create_network, subnet_of
 from hpadmin.model import NodeType
 from hpadmin.slurm.hostlist import expand, fold
@@ -38,9 +37,6 @@ Say = Callable[[str], None]
 
 CONTAINER_PROFILE = "profile: container\n"
 """``lifecycle.yaml`` of a node that is a container: no control groups, hardware that is not there."""
-
-FAULTS = ("kill", "pause", "disconnect", "heal")
-"""`Lab.fault`: the machine loses power, hangs, loses its network; ``heal`` undoes all three."""
 
 _POLL = 0.5
 """Seconds between two looks at what is awaited."""
@@ -52,7 +48,7 @@ class Lab:
     """One lab: a private network and the containers on it."""
 
     def __init__(self, client: docker.DockerClient, name: str) -> None:
-        self._client = client
+        self.client = client
         self.name = name
 
     @staticmethod
@@ -106,7 +102,8 @@ class Lab:
 
         `legacy` is a `provisioning_parameters.json` (when not given, the one beside the request), `lifecycle` the
         bundle's ``lifecycle.yaml``, `bundle` what else is in it by name, such as ``shared_users.txt`` and
-        ``ssh_keys/ann.pub``. A second call converges.
+        ``ssh_keys/ann.pub``. A second call converges. The lab's own agent repairs its nodes, unless `lifecycle` says
+        ``agent: false``.
 
         Raises InvalidInput for a bad request; OperationFailed when a node does not become ready within `timeout`
         seconds, with what its log says.
@@ -116,7 +113,12 @@ class Lab:
         for note in wanted.notes:
             say(f"note: {note}")
         with engine_errors():
-            files = {**(bundle or {}), "request.json": source.text, "lifecycle.yaml": lifecycle}
+            files = {
+                **own_agent.bundle(self.name),
+                **(bundle or {}),
+                "request.json": source.text,
+                "lifecycle.yaml": lifecycle,
+            }
             if legacy:
                 files["provisioning_parameters.json"] = legacy.text
             self._up(wanted, files, ultraserver_nodes, release, say)
@@ -130,8 +132,9 @@ class Lab:
         release: str,
         say: Say,
     ) -> None:
-        tag = image.ensure_node(self._client, release, say=say)
-        network = self._network_if_any() or create_network(self._client, self.name)
+        tag = image.ensure_node(self.client, release, say=say)
+        self.finish_replacements()
+        network = self._network_if_any() or create_network(self.client, self.name)
         instances = allocate(
             wanted.groups,
             [node.instance for node in self.nodes()],
@@ -144,12 +147,15 @@ class Lab:
 
     def down(self, *, say: Say) -> None:
         """Remove all that this lab made, and nothing else."""
-        containers = self._containers()
+        containers = self.containers()
         if containers:
             say(f"removing {len(containers)} containers")
+        # The lab's own agent goes first: it would take the others' end for a fault.
+        for node in self.controllers():
+            machine.remove(self.client.containers.get(node.container))
         with ThreadPoolExecutor(_PARALLEL) as pool:
             list(pool.map(machine.remove, containers))
-        for network in self._client.networks.list(filters={"label": f"{LABEL}={self.name}"}):
+        for network in self.client.networks.list(filters={"label": f"{LABEL}={self.name}"}):
             say(f"removing network {network.name}")
             network.remove()
 
@@ -171,7 +177,7 @@ class Lab:
             if failed:
                 raise OperationFailed(
                     f"{len(failed)} nodes did not become ready: "
-                    + "; ".join(f"{node.instance.name}: {self._last_words(node)}" for node in failed),
+                    + "; ".join(f"{node.instance.name}: {telling.last_words(self, node)}" for node in failed),
                     hint=f"hpadmin lab exec {failed[0].instance.name} -- cat {LOG}",
                 )
             pending = [*others, *(node for node in looked if node.status != "ready")]
@@ -235,8 +241,14 @@ class Lab:
     # --- looking -------------------------------------------------------------------------------------------
 
     def nodes(self) -> list[LabNode]:
-        """Return the containers as they stand, controllers first, then by group and number."""
-        nodes = self._look_at(str(one.name) for one in self._containers() if machine.INSTANCE in one.labels)
+        """Return the machines as they stand, controllers first, then by group and number.
+
+        One whose successor has been made is left out.
+        """
+        containers = [one for one in self.containers() if machine.INSTANCE in one.labels]
+        replaced = {one.labels.get(machine.REPLACES) for one in containers}
+        found = self._look_at(str(one.id) for one in containers)
+        nodes = [node for node in found if node.instance.instance_id not in replaced]
         order = list(NodeType)
         return sorted(
             nodes, key=lambda node: (order.index(node.instance.node_type), *_natural(node.instance.name))
@@ -253,37 +265,29 @@ class Lab:
             hint=f"there are: {', '.join(node.instance.name for node in nodes)}",
         )
 
+    def controllers(self) -> list[LabNode]:
+        """Return the controllers, the primary one first."""
+        return [node for node in self.nodes() if node.instance.node_type is NodeType.CONTROLLER]
+
     def controller(self) -> LabNode:
         """Return the primary controller. Raises OperationFailed when the lab has none."""
-        for node in self.nodes():
-            if node.instance.node_type is NodeType.CONTROLLER:
-                return node
+        if found := self.controllers():
+            return found[0]
         raise OperationFailed(f"lab {self.name} has no controller")
 
     def runner(self, name: str, *, user: str = "root") -> ContainerRunner:
         """Return what runs commands on a node (named as for `node`)."""
-        return ContainerRunner(self._client, self._container_name(name), user)
+        return ContainerRunner(self.client, self.container_name(name), user)
 
     # --- what happens to machines --------------------------------------------------------------------------
 
     def fault(self, name: str, kind: str) -> None:
         """Do one of `FAULTS` to a node. Raises InvalidInput for another kind or an unknown node."""
-        container = self._client.containers.get(self._container_name(name))
-        network = self._existing_network()
-        if kind == "kill":
-            container.kill()
-        elif kind == "pause":
-            container.pause()
-        elif kind == "disconnect":
-            network.disconnect(container, force=True)
-        elif kind == "heal":
-            self._heal(container, machine.look(container), network)
-        else:
-            raise InvalidInput(f"no fault {kind!r}", hint=f"there are: {', '.join(FAULTS)}")
+        faults.fault(self, name, kind)
 
     def reboot(self, name: str) -> None:
         """Restart a node's container, as a machine reboots: files stay, processes do not."""
-        container = self._client.containers.get(self.node(name).container)
+        container = self.client.containers.get(self.node(name).container)
         if container.status == "paused":
             container.unpause()
         container.restart(timeout=5)
@@ -293,57 +297,64 @@ class Lab:
 
         Returns the new instance once its container runs; its lifecycle goes on by itself. Every node is told of
         the new address as HyperPod does it, in `resource_config.json`, and the controller's lifecycle runs again
-        to bring it into Slurm's configuration.
+        to bring it into Slurm's configuration. Raises OperationFailed when that fails; where the node has an
+        agent of its own, or `finish_replacements` is called, it is tried again.
         """
-        old = self.node(name)
-        others = [node.instance for node in self.nodes() if node.instance.name != old.instance.name]
-        network = self._existing_network()
-        new = replacement(
-            old.instance,
-            others,
-            subnet_of(network),
-            instance_id=_instance_id(),
-        )
-        container = self._client.containers.get(old.container)
-        image_id = container.attrs["Image"]
-        donor = self.controller().container
-        bundle = machine.read_folder(self._client.containers.get(donor), BUNDLE)
-        facts = json.loads(_text(self._read(donor, f"{FACTS}/resource_config.json")))
-        key = self._read(donor, f"{SECRETS}/auth.key")
-        machine.remove(container)
-        config = resource_config(facts["ClusterConfig"]["ClusterName"], _in_order([*others, new]))
-        files = {file: _text(content) for file, content in bundle.items()}
-        machine.create(self._client, self.name, new, image_id, network.name, _facts(config, files, key))
-        self._tell_everyone(config, files)
+        new = self.begin_replacement(name)
+        self.finish_replacements()
         return new
+
+    def begin_replacement(self, name: str) -> LabInstance:
+        """Make a node's next machine, without starting it: the first step of `replace`, after which it is certain.
+
+        Raises InvalidInput for an unknown node, OperationFailed for one that is being replaced already.
+        """
+        return replacing.begin(self, name, _instance_id())
+
+    def finish_replacements(self) -> None:
+        """Bring every replacement that was begun to its end, whoever began it. Raises OperationFailed."""
+        replacing.finish(self)
+
+    def successors(self) -> list[dict[str, Any]]:
+        """Return the engine's short record of every machine that took, or is to take, another's place."""
+        wanted = [f"{LABEL}={self.name}", machine.REPLACES]
+        found: list[dict[str, Any]] = self.client.api.containers(all=True, filters={"label": wanted})
+        return found
+
+    def replacements_unfinished(self) -> bool:
+        """Whether there is anything for `finish_replacements` to do."""
+        return replacing.unfinished(self)
 
     # --- the parts -----------------------------------------------------------------------------------------
 
     def _look_at(self, names: Iterable[str]) -> list[LabNode]:
         def look(name: str) -> LabNode | None:
             with contextlib.suppress(docker.errors.NotFound):  # it may go while we look
-                return machine.look(self._client.containers.get(name))
+                return machine.look(self.client.containers.get(name))
             return None
 
         with ThreadPoolExecutor(_PARALLEL) as pool:
             return [node for node in pool.map(look, names) if node]
 
-    def _containers(self) -> list[Container]:
-        found: list[Container] = self._client.containers.list(
+    def containers(self) -> list[Container]:
+        """Return every container of the lab, file servers and replaced machines included."""
+        found: list[Container] = self.client.containers.list(
             all=True, filters={"label": f"{LABEL}={self.name}"}, ignore_removed=True
         )
         return found
 
     def _instances(self) -> list[LabInstance]:
-        """The instances by their labels alone, however their containers stand."""
-        labels = (container.labels for container in self._containers())
-        return [
+        """The instances by their labels alone, however their containers stand, without those that were replaced."""
+        labels = [container.labels for container in self.containers()]
+        replaced = {found.get(machine.REPLACES) for found in labels}
+        instances = [
             LabInstance.from_json(found[machine.INSTANCE]) for found in labels if machine.INSTANCE in found
         ]
+        return [instance for instance in instances if instance.instance_id not in replaced]
 
-    def _container_name(self, name: str) -> str:
+    def container_name(self, name: str) -> str:
         """Find a node's container by its labels alone: one request, whatever state the machines are in."""
-        listed = self._client.api.containers(all=True, filters={"label": f"{LABEL}={self.name}"})
+        listed = self.client.api.containers(all=True, filters={"label": f"{LABEL}={self.name}"})
         for one in listed:
             if machine.INSTANCE in one["Labels"]:
                 instance = LabInstance.from_json(one["Labels"][machine.INSTANCE])
@@ -351,23 +362,24 @@ class Lab:
                     return str(one["Names"][0]).removeprefix("/")
         return self.node(name).container
 
-    def _existing_network(self) -> Any:
+    def existing_network(self) -> Any:
+        """Return the lab's network. Raises OperationFailed where there is none."""
         network = self._network_if_any()
         if network is None:
             raise OperationFailed(f"lab {self.name} has no network: it is not up")
         return network
 
     def _network_if_any(self) -> Any | None:
-        found = self._client.networks.list(filters={"label": f"{LABEL}={self.name}"})
+        found = self.client.networks.list(filters={"label": f"{LABEL}={self.name}"})
         return found[0] if found else None
 
     def _file_servers(self, wanted: request.Request, network: str, release: str, say: Say) -> None:
         """Give every file system that the request mounts a server of that name."""
         names = sorted({fs.dns_name for group in wanted.groups for fs in group.filesystems})
         if names:
-            tag = image.ensure_file_server(self._client, release, say=say)
+            tag = image.ensure_file_server(self.client, release, say=say)
             for name in names:
-                machine.create_file_server(self._client, self.name, name, tag, network)
+                machine.create_file_server(self.client, self.name, name, tag, network)
 
     def _converge(
         self,
@@ -390,77 +402,27 @@ class Lab:
         told = [node for node in nodes.values() if node not in gone]
         if gone and told:
             # Slurm must let go of them before they vanish: the controller's own plan refuses to lose jobs.
-            self._tell_everyone(config, files, only=told)
+            telling.tell(self, config, files, told)
         for node in gone:
             say(f"{node.instance.name}: removed")
-            machine.remove(self._client.containers.get(node.container))
+            machine.remove(self.client.containers.get(node.container))
         for node in stopped:
             say(f"{node.instance.name}: started again")
-            self._client.containers.get(node.container).start()
+            self.client.containers.get(node.container).start()
         if new:
             say(f"creating {len(new)} containers")
         with ThreadPoolExecutor(_PARALLEL) as pool:
-            given = _facts(config, files, key)
-            list(pool.map(lambda i: machine.create(self._client, self.name, i, tag, network, given), new))
+            given = telling.facts(config, files, key)
+            list(pool.map(lambda i: machine.create(self.client, self.name, i, tag, network, given), new))
         if told and not gone:
-            self._tell_everyone(config, files, only=told)
+            telling.tell(self, config, files, told)
 
     def _key(self, nodes: Iterable[LabNode]) -> bytes:
         """The cluster's authentication key: that of any node there is, else a new one."""
         for node in nodes:
-            if found := self._read(node.container, f"{SECRETS}/auth.key"):
+            if found := machine.read_file(self.client.containers.get(node.container), telling.KEY):
                 return found
         return secrets.token_bytes(1024)
-
-    def _tell_everyone(
-        self, config: str, files: dict[str, str], *, only: Iterable[LabNode] | None = None
-    ) -> None:
-        """Give every running node the new facts, and let the controller's lifecycle take them in."""
-        given = _facts(config, files)
-        nodes = [node for node in (self.nodes() if only is None else only) if node.running == "running"]
-        changed = [
-            node
-            for node in nodes
-            if any(self._read(node.container, path) != content for path, (content, _) in given.items())
-        ]
-        for node in changed:
-            self._client.api.put_archive(node.container, "/", machine.archive(given))
-        for node in changed:
-            if node.instance.node_type is NodeType.CONTROLLER:
-                done = self.runner(node.instance.name).run(
-                    ["/opt/hpadmin/lifecycle/on_create.sh"], timeout=600
-                )
-                if done.returncode != 0:
-                    raise OperationFailed(
-                        f"{node.instance.name} did not take in the change: {self._last_words(node)}",
-                        hint=f"hpadmin lab exec {node.instance.name} -- cat {LOG}",
-                    )
-
-    def _heal(self, container: Container, node: LabNode, network: Any) -> None:
-        container.reload()
-        if container.status == "paused":
-            container.unpause()
-        network.reload()
-        if container.id not in network.attrs["Containers"] and container.status == "running":
-            network.connect(container, ipv4_address=node.instance.address, aliases=[node.instance.hostname])
-        if container.status in ("exited", "created"):
-            container.start()
-
-    def _read(self, container: str, path: str) -> bytes | None:
-        return machine.read_file(self._client.containers.get(container), path)
-
-    def _last_words(self, node: LabNode) -> str:
-        log = _text(self._read(node.container, LOG) or b"").splitlines()
-        return log[-1] if log else node.status
-
-
-def _facts(config: str, files: dict[str, str], key: bytes | None = None) -> machine.Files:
-    """What a node is given: its inventory, its lifecycle bundle and, at its birth, the cluster's key."""
-    given = {f"{FACTS}/resource_config.json": (config.encode(), 0o644)}
-    given |= {f"{BUNDLE}/{file}": (text.encode(), 0o644) for file, text in files.items()}
-    if key is not None:
-        given[f"{SECRETS}/auth.key"] = (key, 0o400)
-    return given
 
 
 def _usable(state: str) -> bool:
@@ -468,19 +430,10 @@ def _usable(state: str) -> bool:
     return state in ("idle", "mixed", "allocated", "completing", "planned", "blocked")
 
 
-def _in_order(instances: Iterable[LabInstance]) -> list[LabInstance]:
-    order = list(NodeType)
-    return sorted(instances, key=lambda instance: (order.index(instance.node_type), *_natural(instance.name)))
-
-
 def _natural(name: str) -> tuple[str, int]:
     """Sort key of an instance name: its group, then its number as a number."""
     group, _, number = name.rpartition("-")
     return (group, int(number)) if number.isdigit() else (name, 0)
-
-
-def _text(content: bytes | None) -> str:
-    return (content or b"").decode("utf-8", "surrogateescape")
 
 
 def _instance_id() -> str:

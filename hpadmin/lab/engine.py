@@ -28,13 +28,17 @@ _HEADER = struct.Struct(">BxxxL")
 """Before each piece of output: which stream, how many bytes (Docker Engine API, attach to a container)."""
 
 
-def connect(timeout: float = 60) -> docker.DockerClient:
-    """Return a client of the local engine.
+def connect(timeout: float = 60, url: str = "") -> docker.DockerClient:
+    """Return a client of the engine at `url`; without one, of that which the environment names or this host has.
 
     Raises OperationFailed, with what to do, when none answers within `timeout` seconds.
     """
     try:
-        client = docker.from_env(timeout=int(timeout))
+        client = (
+            docker.DockerClient(base_url=url, timeout=int(timeout))
+            if url
+            else docker.from_env(timeout=int(timeout))
+        )
         client.ping()
     except (docker.errors.DockerException, OSError) as error:
         raise OperationFailed(
@@ -111,21 +115,33 @@ class ContainerRunner:
             ) from error
 
 
-def _converse(stream: Any, stdin: str | None, *, deadline: float) -> tuple[bytes, bytes]:
-    """Send `stdin`, read both outputs to their end; raise OperationFailed once `deadline` passed."""
-    raw: socket.socket = getattr(stream, "_sock", stream)
+def read_frame(stream: Any) -> tuple[int, bytes] | None:
+    """Return the next piece of output of what `exec_start(socket=True)` runs, and which output; None at the end.
+
+    Raises TimeoutError as its socket does.
+    """
     # The answer's headers were read through a buffer, and a quick command's output may be in it by now: docker's own
     # reader goes on below that buffer and loses it. Nor does that reader know a time limit.
     reader: BinaryIO = stream._response.raw._fp.fp
+    header = reader.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return None
+    kind, length = _HEADER.unpack(header)
+    return kind, reader.read(length)
+
+
+def _converse(stream: Any, stdin: str | None, *, deadline: float) -> tuple[bytes, bytes]:
+    """Send `stdin`, read both outputs to their end; raise OperationFailed once `deadline` passed."""
+    raw: socket.socket = getattr(stream, "_sock", stream)
     outputs = {_STDOUT: bytearray(), _STDERR: bytearray()}
     try:
         raw.settimeout(max(1.0, deadline - time.monotonic()))
         if stdin is not None:
             raw.sendall(stdin.encode("utf-8", "surrogateescape"))
             raw.shutdown(socket.SHUT_WR)
-        while len(header := reader.read(_HEADER.size)) == _HEADER.size:
-            kind, length = _HEADER.unpack(header)
-            outputs.get(kind, outputs[_STDOUT]).extend(reader.read(length))
+        while (frame := read_frame(stream)) is not None:
+            kind, data = frame
+            outputs.get(kind, outputs[_STDOUT]).extend(data)
             raw.settimeout(max(1.0, deadline - time.monotonic()))
     except TimeoutError as error:
         raise OperationFailed("the container does not answer (paused, or its engine is stuck)") from error

@@ -27,6 +27,9 @@ from hpadmin.errors import HpadminError, InvalidInput, OperationFailed
 SUITES = {"24.11": "trixie", "26.05": "forky"}
 """Slurm release to the Debian suite that carries it."""
 
+_EXTRAS = ("lab", "ssh")
+"""Optional parts of hpadmin that every node has: what the agent on a controller may need."""
+
 Say = Callable[[str], None]
 
 
@@ -90,14 +93,18 @@ def _copy_tree(source: Path, destination: Path) -> None:
 
 
 def _requirements() -> list[str]:
-    """What hpadmin needs on a node: its own dependencies and those of the ssh provider."""
+    """What hpadmin needs on a node: its own dependencies and those of the agent's providers."""
     checkout = Path(__file__).resolve().parents[2] / "pyproject.toml"
     if checkout.is_file():
         project = tomllib.loads(checkout.read_text())["project"]
-        return [*project["dependencies"], *project["optional-dependencies"]["ssh"]]
+        optional = project["optional-dependencies"]
+        return [*project["dependencies"], *(line for extra in _EXTRAS for line in optional[extra])]
     wanted = metadata.requires("hpadmin") or []
+    taken = tuple(f'extra == "{extra}"' for extra in _EXTRAS)
     return [
-        line.split(";")[0].strip() for line in wanted if "extra ==" not in line or 'extra == "ssh"' in line
+        line.split(";")[0].strip()
+        for line in wanted
+        if "extra ==" not in line or any(each in line for each in taken)
     ]
 
 

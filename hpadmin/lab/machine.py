@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import tarfile
 import time
 from collections.abc import Mapping
@@ -15,27 +16,44 @@ from dataclasses import dataclass
 
 import docker
 import docker.errors
+import docker.types
 from docker.models.containers import Container
 
 from hpadmin.lab.facts import LabInstance
+from hpadmin.model import NodeType
 
 LABEL = "hpadmin.lab"
 """On every container and network that a lab made; its value is the lab's name."""
 INSTANCE = "hpadmin.lab.instance"
 """On every node; its value is `LabInstance.to_json`."""
+REPLACES = "hpadmin.lab.replaces"
+"""On a node that takes the place of another: the instance id of that one (`hpadmin.lab.replacing`)."""
+NEXT = ".next"
+"""End of a container's name until what it replaces is gone."""
 _FILE_SYSTEM = "hpadmin.lab.file-system"
 
 FACTS = "/opt/ml/config"
 """`resource_config.json`, as HyperPod puts it."""
+INVENTORY = f"{FACTS}/resource_config.json"
+PENDING = f"{FACTS}/pending"
+"""There while a controller has been told of a change that its lifecycle has not taken in."""
 BUNDLE = "/opt/ml/bundle"
 """The lifecycle bundle: request.json, lifecycle.yaml, and the legacy provisioning_parameters.json."""
+ENGINE = "/opt/ml/engine/docker.sock"
+"""The engine's own socket, on controllers alone and in a folder of root's: their agent reboots and replaces nodes."""
 SECRETS = "/opt/ml/secrets"
 """Stands for the secrets manager: the cluster's authentication key."""
+_ENGINE_FOLDER = ENGINE.rpartition("/")[0]
+_ENGINE_README = b"""docker.sock is the container engine of the lab's host: whoever may use it is root on that host.
+It is here for the lab's recovery agent, which reboots and replaces nodes. No real cluster has such a thing.
+"""
 STATE = "/var/lib/hpadmin/lifecycle/state.json"
 """Where a node's lifecycle says how far it is."""
 FIRST_BOOT = "/var/lib/machine-first-boot"
 """Exit status of `on_create.sh`, once it has ended."""
 LOG = "/var/log/provision/provisioning.log"
+
+_PRIVATE = (SECRETS, _ENGINE_FOLDER)
 
 Files = Mapping[str, tuple[bytes, int]]
 """Absolute path to content and mode."""
@@ -62,14 +80,34 @@ def create(
     client: docker.DockerClient, lab: str, instance: LabInstance, image: str, network: str, files: Files
 ) -> None:
     """Create and start the container of `instance` with `files` in it."""
+    made = make(client, lab, instance, image, network, name=f"{lab}-{instance.name}")
+    client.api.put_archive(made, "/", archive(files))
+    client.api.start(made)
+
+
+def make(
+    client: docker.DockerClient,
+    lab: str,
+    instance: LabInstance,
+    image: str,
+    network: str,
+    *,
+    name: str,
+    replaces: str = "",
+) -> str:
+    """Create the container of `instance`, without facts and not started; return its id.
+
+    `replaces` is the id of the instance whose place it takes. Raises docker.errors.APIError.
+    """
     api = client.api
     endpoint = api.create_endpoint_config(ipv4_address=instance.address, aliases=[instance.hostname])
-    created = api.create_container(
+    socket = engine_socket() if instance.node_type is NodeType.CONTROLLER else None
+    created: dict[str, str] = api.create_container(
         image,
-        name=f"{lab}-{instance.name}",
+        name=name,
         hostname=instance.hostname,
         detach=True,
-        labels={LABEL: lab, INSTANCE: instance.to_json()},
+        labels={LABEL: lab, INSTANCE: instance.to_json()} | ({REPLACES: replaces} if replaces else {}),
         environment={"HPADMIN_DEVICES": instance.devices},
         host_config=api.create_host_config(
             init=True,
@@ -80,11 +118,19 @@ def create(
             security_opt=["apparmor=unconfined"],
             # File systems in user space, for hosts whose kernel has no NFS client.
             device_cgroup_rules=["c 10:229 rwm"],
+            mounts=[docker.types.Mount(ENGINE, socket, type="bind")] if socket else None,
         ),
         networking_config={"EndpointsConfig": {network: endpoint}},
     )
-    api.put_archive(created["Id"], "/", archive(files))
-    api.start(created["Id"])
+    if socket:
+        api.put_archive(created["Id"], "/", archive({f"{_ENGINE_FOLDER}/README": (_ENGINE_README, 0o600)}))
+    return created["Id"]
+
+
+def engine_socket() -> str | None:
+    """Return the path of the engine's socket on this host; None for an engine that is reached over a network."""
+    host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    return host.removeprefix("unix://") if host.startswith("unix://") else None
 
 
 def create_file_server(
@@ -168,7 +214,7 @@ def archive(files: Files) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for folder in dict.fromkeys(path.rpartition("/")[0] for path in files):
             entry = tarfile.TarInfo(folder.lstrip("/"))
-            entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, 0o700 if folder == SECRETS else 0o755, now
+            entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, 0o700 if folder in _PRIVATE else 0o755, now
             tar.addfile(entry)
         for path, (content, mode) in files.items():
             entry = tarfile.TarInfo(path.lstrip("/"))

@@ -4,11 +4,15 @@ Run by the light check (`slurm_plugins/health/hpadmin-health`), which runs far m
 anything could be wrong. The verdict goes to the node's Extra when it changes; a fault that calls for a repair also
 puts the node into FAIL under our Reason, unless somebody else keeps it out already. What a fault of the kernel log
 told stays true until the next boot.
+
+A slurmd checks when it starts, before it registers, and then when slurmctld says so, every HealthCheckInterval. So the
+verdict of a new boot is there when Slurm sees the node again; it names its boot, as Slurm cannot tell one from another.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -29,7 +33,7 @@ from hpadmin.recovery.reasons import Owner
 from hpadmin.slurm.command import Local, Runner
 from hpadmin.slurm.commands import CommandReader
 from hpadmin.slurm.control import CommandControl, NewState, SlurmControl
-from hpadmin.slurm.reader import NodeInfo, SlurmReader
+from hpadmin.slurm.reader import SlurmReader
 
 STATE = Path("/run/hpadmin/health")
 _WATCH = 300
@@ -83,6 +87,7 @@ def check(
         worst.code if worst is not None and worst.action is not FaultAction.NONE else "",
         worst.action.value if worst is not None and worst.action is not FaultAction.NONE else "",
         _short(worst.text) if worst is not None else "",
+        hashlib.sha256(remembered.boot.encode()).hexdigest()[:12],
     )
     result = Result(findings, verdict, report, facts.log_position)
     return result, Remembered(remembered.boot, facts.log_position, kernel)
@@ -93,10 +98,10 @@ def _short(text: str) -> str:
     return re.sub(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029]+', " ", text).strip()[:160]
 
 
-def tell(node: str, report: HealthReport, reader: SlurmReader, control: SlurmControl) -> NodeInfo:
+def tell(node: str, report: HealthReport, reader: SlurmReader, control: SlurmControl) -> None:
     """Bring the verdict into Slurm: the report if it is news, the mark if a repair is called for and nobody else's.
 
-    Returns the node as it was before. Raises OperationFailed when Slurm does not answer.
+    Raises OperationFailed when Slurm does not answer.
     """
     seen = reader.node(node)
     if seen is None:
@@ -110,12 +115,11 @@ def tell(node: str, report: HealthReport, reader: SlurmReader, control: SlurmCon
     news = (
         old is None
         or (old.verdict, old.fault, old.action) != (report.verdict, report.fault, report.action)
-        or not old.speaks_for(seen.slurmd_start_time)
+        or old.boot != report.boot
     )
     merged = report.merged_into(seen.extra) if news else None
     if merged is not None:
         control.set_extra(node, merged)
-    return seen
 
 
 def recall(folder: Path) -> Remembered:
@@ -134,29 +138,34 @@ def recall(folder: Path) -> Remembered:
 
 
 def remember(
-    folder: Path, remembered: Remembered, expected: healthconf.Expected, result: Result, *, by_slurmd: bool
+    folder: Path,
+    remembered: Remembered,
+    expected: healthconf.Expected,
+    result: Result,
+    *,
+    slurmd: int | None,
 ) -> None:
     """Keep the state, and for a healthy node the screen by which the light check knows that all is as it was.
 
-    `by_slurmd`: a slurmd that Slurm knows started this check, so that the screen can name it.
+    `slurmd` is the process of the slurmd that runs this check; None when it is run for a job, which leaves no screen.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "state.json", json.dumps(asdict(remembered)))
     if result.verdict is not Verdict.PASSED:
         (folder / "screen").unlink(missing_ok=True)
-    elif by_slurmd:
+    elif slurmd is not None:
         # What is only watched need not be looked at every minute.
         again = bool(result.findings or expected.externals)
-        _write(folder / "screen", screen(expected, result.position, again=again))
+        _write(folder / "screen", screen(expected, result.position, slurmd=slurmd, again=again))
 
 
-def screen(expected: healthconf.Expected, position: LogPosition, *, again: bool) -> str:
+def screen(expected: healthconf.Expected, position: LogPosition, *, slurmd: int, again: bool) -> str:
     """Return the expectations in the light check's own form: a kind and its words a line, separated by tabs.
 
-    `again`: the whole check is due after `_WATCH` seconds even if they all hold, as programs of the site and
-    what is only watched cannot be foreseen.
+    `slurmd` is the process that they hold for. `again`: the whole check is due after `_WATCH` seconds even if they
+    all hold, as programs of the site and what is only watched cannot be foreseen.
     """
-    lines = [f"slurmd\t{slurmd_identity(os.getppid())}", f"config\t{healthconf.DEFAULT_PATH}\t{_mtime()}"]
+    lines = [f"slurmd\t{slurmd_identity(slurmd)}", f"config\t{healthconf.DEFAULT_PATH}\t{_mtime()}"]
     if expected.devices and expected.accelerators:
         folder, _, pattern = expected.devices.rpartition("/")
         prefix = pattern.partition("[")[0].partition("*")[0]
@@ -175,23 +184,13 @@ def screen(expected: healthconf.Expected, position: LogPosition, *, again: bool)
     return "\n".join(lines) + "\n"
 
 
-def slurmd_identity(parent: int) -> str:
-    """Return the process that started the check and when it began: another one is another slurmd."""
+def slurmd_identity(process: int) -> str:
+    """Return a process and when it began: another one is another slurmd. ``0`` when it is gone."""
     try:
-        started = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
+        began = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
         return "0"
-    return f"{parent}:{started}"
-
-
-def started(process: int) -> float:
-    """Return when a process began, epoch seconds; 0 where that cannot be told."""
-    try:
-        ticks = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
-        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
-    except (OSError, StopIteration):
-        return 0
-    return int(boot.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
+    return f"{process}:{began}"
 
 
 def _mtime() -> int:
@@ -229,14 +228,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.json:
             _print(result)
         else:
-            seen = tell(node_name(), result.report, CommandReader(Local()), CommandControl(Local()))
-            # A slurmd checks before it registers: until Slurm knows this one, the verdict is of its predecessor.
-            known = not given.job and seen.slurmd_start_time >= started(os.getppid()) - 2
-            remember(given.state, remembered, expected, result, by_slurmd=known)
+            tell(node_name(), result.report, CommandReader(Local()), CommandControl(Local()))
+            slurmd = None if given.job else os.getppid()
+            remember(given.state, remembered, expected, result, slurmd=slurmd)
     except (HpadminError, OSError) as error:
         sys.stderr.write(f"hpadmin-health: {error}\n")
         return 2
-    return 1 if result.verdict is Verdict.FAILED else 0
+    return int(result.verdict is Verdict.FAILED)
 
 
 def _print(result: Result) -> None:

@@ -36,6 +36,8 @@ class HealthReport:
     action: str = ""
     """``reboot``, ``replace`` or ``monitor``; empty when passed."""
     text: str = ""
+    boot: str = ""
+    """Which boot of which machine it is of, as a digest; empty where whoever made it is not on the node."""
 
     @staticmethod
     def read(extra: str) -> HealthReport | None:
@@ -50,6 +52,7 @@ class HealthReport:
                 fault=str(member.get("fault", "")),
                 action=str(member.get("action", "")),
                 text=str(member.get("text", "")),
+                boot=str(member.get("boot", "")),
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
@@ -66,10 +69,25 @@ class HealthReport:
             return None
         member: dict[str, object] = {"health": self.verdict.value, "at": int(self.at)}
         member |= {
-            k: v for k, v in (("fault", self.fault), ("action", self.action), ("text", self.text)) if v
+            k: v
+            for k, v in (
+                ("fault", self.fault),
+                ("action", self.action),
+                ("text", self.text),
+                ("boot", self.boot),
+            )
+            if v
         }
         return json.dumps({**others, MEMBER: member}, separators=(",", ":"))
 
-    def speaks_for(self, slurmd_start_time: float) -> bool:
-        """True when it was made by the slurmd that runs now, not before the last restart."""
-        return self.at >= slurmd_start_time - 1
+    def is_current(self, boot_time: float, slurmd_start_time: float) -> bool:
+        """True when it was made since the node's last boot.
+
+        Not since the start of its slurmd, where that can be helped: ``scontrol reconfigure`` starts every slurmd anew,
+        without a check (src/slurmd/slurmd/slurmd.c, `original`).
+        """
+        return self.at >= (boot_time if self.boot else slurmd_start_time) - 1
+
+    def follows(self, boot_before: str, slurmd_start_time: float) -> bool:
+        """True when it is of another boot than `boot_before`: evidence from after a repair, whatever clocks say."""
+        return self.boot != boot_before if self.boot else self.at >= slurmd_start_time - 1

@@ -135,6 +135,7 @@ class Actor:
                 booted=target.booted,
                 boot=target.boot_time,
                 slurmd=target.slurmd_start,
+                report=target.report_boot,
             )
         ids = [target.instance_id for target in action.targets]
         log.warning("asking the provider", extra={"repair": action.action.value, "instances": ids})

@@ -64,6 +64,7 @@ class Target:
     booted: float
     boot_time: float
     slurmd_start: float
+    report_boot: str = ""
 
 
 @dataclass(frozen=True, slots=True)

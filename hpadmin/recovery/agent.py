@@ -1,23 +1,19 @@
 """The agent: look, decide, act, again and again; one at a time in a cluster.
 
-    agent = Agent(reader, control, provider, journal, settings.policy)
     with leadership(state_dir):
+        agent = Agent(reader, control, provider, journal, settings.policy)
         agent.cycle()
 
-Several agents may stand by, on one host or on several controllers that share the state directory: an advisory
-lock on a file there chooses the one that acts and is released by the kernel when its holder dies in any way.
+Several agents may stand by, on one host or on several controllers that share the state directory
+(`hpadmin.recovery.leadership`).
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol
 
 from hpadmin.errors import OperationFailed
@@ -53,32 +49,6 @@ class Part(Protocol):
     def hurried(self) -> bool:
         """Somebody waits for the next cycle."""
         ...
-
-
-class StandsBy(OperationFailed):
-    """Another agent leads this cluster."""
-
-
-@contextmanager
-def leadership(state_dir: Path) -> Iterator[None]:
-    """Hold the cluster's agent lock. Raises StandsBy when another process has it, telling which."""
-    path = state_dir / "agent.lock"
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise OperationFailed(f"the agent's lock {path} cannot be opened: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
-            raise StandsBy(f"another agent leads this cluster: {holder or 'unknown'}") from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"pid {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
-        yield
-    finally:
-        os.close(handle)
 
 
 @dataclass

@@ -60,7 +60,7 @@ class Phase(StrEnum):
 
     @property
     def in_flight(self) -> bool:
-        """The provider is, or may be, at work on it."""
+        """Between a request to the provider and the end."""
         return self in (Phase.ASKING, Phase.AWAIT, Phase.VERIFY, Phase.RETURN)
 
 
@@ -88,6 +88,8 @@ class RepairRecord:
     boot_before: float = 0
     """Slurm's boot time of the node before the request."""
     slurmd_before: float = 0
+    report_before: str = ""
+    """Boot of the node's last health report before the request (`HealthReport.boot`)."""
     asked: float = 0
     """When the provider was last asked; 0 before."""
     attempts: int = 0
@@ -95,6 +97,11 @@ class RepairRecord:
     """The next request waits for this moment."""
     result: str = ""
     """Why it is in this phase."""
+
+    @property
+    def in_flight(self) -> bool:
+        """The provider is, or may be, at work on it."""
+        return bool(self.attempts) and self.phase.in_flight
 
 
 @dataclass(frozen=True, slots=True)

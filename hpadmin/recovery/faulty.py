@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hpadmin.nodes.faults import table
 from hpadmin.nodes.provider import Condition, Repair
 from hpadmin.nodes.report import HealthReport, Verdict
 from hpadmin.recovery import reasons
@@ -17,9 +18,11 @@ from hpadmin.slurm.states import NodeBase, NodeFlag
 
 
 def report_of(node: NodeInfo) -> HealthReport | None:
-    """Return the health report that the slurmd running now has made; None without, or when it is older."""
+    """Return the health report that the node has made since it booted; None without, or when it is older."""
     report = HealthReport.read(node.extra)
-    return report if report is not None and report.speaks_for(node.slurmd_start_time) else None
+    if report is None or not report.is_current(node.boot_time, node.slurmd_start_time):
+        return None
+    return report
 
 
 def looks_dead(node: NodeInfo, seen: Observation) -> str:
@@ -165,7 +168,31 @@ def _dead(node: NodeInfo, seen: Observation, book: Book, policy: Policy) -> Open
         return None
     if reasons.read(node.reason).owner is Owner.OURS and node.state.kept_out:
         return None
-    return Open(node.name, Repair.REBOOT, Origin.DEAD, why, now=True, fault="dead")
+    fault = _kind_of_death(node, seen)
+    action = policy.actions.get(fault) or Repair(table()[fault].action)
+    return Open(node.name, action, Origin.DEAD, why, now=True, fault=fault)
+
+
+def _kind_of_death(node: NodeInfo, seen: Observation) -> str:
+    """The fault's code in the table: what is known of a dead node decides whether a reboot can help it."""
+    instance = (seen.instances or {}).get(node.name)
+    if instance is not None and instance.condition is Condition.FAILED:
+        return "machine-failed"
+    return "unreachable" if node.name in seen.unreachable else "slurmd-lost"
+
+
+def came_back(node: NodeInfo, seen: Observation) -> bool:
+    """Whether a node that was taken for dead answers again, machine, host and slurmd, and calls itself healthy."""
+    instance = (seen.instances or {}).get(node.name)
+    report = report_of(node)
+    return (
+        node.state.responding
+        and node.name not in seen.unreachable
+        and instance is not None
+        and instance.condition is Condition.RUNNING
+        and report is not None
+        and report.verdict is Verdict.PASSED
+    )
 
 
 def _recurring(found: Open, book: Book, policy: Policy, at: float) -> Open:

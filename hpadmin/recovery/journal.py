@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS repairs (
     booted_before REAL NOT NULL DEFAULT 0,
     boot_before REAL NOT NULL DEFAULT 0,
     slurmd_before REAL NOT NULL DEFAULT 0,
+    report_before TEXT NOT NULL DEFAULT '',
     asked REAL NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
     not_before REAL NOT NULL DEFAULT 0,
@@ -58,7 +59,7 @@ CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value REAL NOT NULL);
 """
 _COLUMNS = (
     "number, node, action, origin, requester, why, now, phase, opened, changed, fault, instance_before,"
-    " booted_before, boot_before, slurmd_before, asked, attempts, not_before, result"
+    " booted_before, boot_before, slurmd_before, report_before, asked, attempts, not_before, result"
 )
 
 
@@ -214,14 +215,23 @@ class Journal:
             )
 
     def asking(
-        self, at: float, record: RepairRecord, *, instance: str, booted: float, boot: float, slurmd: float
+        self,
+        at: float,
+        record: RepairRecord,
+        *,
+        instance: str,
+        booted: float,
+        boot: float,
+        slurmd: float,
+        report: str,
     ) -> None:
         """Write down that the provider is about to be asked, and what was there before."""
         with self._write():
             self._db.execute(
                 "UPDATE repairs SET phase = ?, changed = ?, asked = ?, attempts = attempts + 1,"
-                " instance_before = ?, booted_before = ?, boot_before = ?, slurmd_before = ? WHERE number = ?",
-                (Phase.ASKING, at, at, instance, booted, boot, slurmd, record.number),
+                " instance_before = ?, booted_before = ?, boot_before = ?, slurmd_before = ?,"
+                " report_before = ? WHERE number = ?",
+                (Phase.ASKING, at, at, instance, booted, boot, slurmd, report, record.number),
             )
             self._event(at, record.node, "asking", f"{record.action.value} of {instance}", record.number)
 

@@ -62,7 +62,7 @@ def ask(
 ) -> tuple[list[Target], list[Notice]]:
     """Return which of the ready repairs may go to the provider now: people's first, then the oldest."""
     notices: list[Notice] = []
-    room = policy.max_in_flight - sum(record.phase.in_flight for record in book.open.values())
+    room = policy.max_in_flight - sum(record.in_flight for record in book.open.values())
     replaced = sum(
         record.action is Repair.REPLACE and record.origin.automatic and record.asked > seen.at - 3600
         for record in (*book.open.values(), *book.closed)

@@ -244,7 +244,7 @@ def health_word(node: NodeInfo, instance: ProviderInstance | None) -> str:
     if instance is not None and instance.condition is Condition.FAILED:
         return f"failed ({instance.message})" if instance.message else "failed"
     report = HealthReport.read(node.extra)
-    if report is None or not report.speaks_for(node.slurmd_start_time):
+    if report is None or not report.is_current(node.boot_time, node.slurmd_start_time):
         return "unknown"
     return f"{report.verdict.value} ({report.fault})" if report.fault else report.verdict.value
 

@@ -11,7 +11,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from hpadmin.errors import InvalidInput, Problem
+from hpadmin.errors import InvalidInput, OperationFailed, Problem
+from hpadmin.nodes.provider import Repair
+
+OUTSIDE = ("machine-failed", "unreachable", "slurmd-lost")
+"""Faults that no node tells of itself (hpadmin/nodes/faults.toml)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +46,15 @@ class Policy:
     """Pause after a request that failed for a reason that somebody has to remove."""
     reboot_within: float = 1200
     replace_within: float = 3600
-    verify_within: float = 300
-    """Time for the health report of a node that came back."""
+    verify_within: float = 660
+    """Time for the health report of a node that came back: more than two of Slurm's HealthCheckInterval."""
     require_report: bool = True
     """Without a health report a node that came back stays out, and that is told."""
     max_attempts: int = 3
     recurrence: float = 86400
     """The same node faulty again within this time after a reboot is replaced instead."""
+    actions: Mapping[str, Repair] = field(default_factory=dict)
+    """Repairs other than the fault table's for what the agent notices from outside (`OUTSIDE`), by fault code."""
     protected: tuple[str, ...] = ()
     """Nodes never touched, beside the controllers."""
 
@@ -71,6 +77,9 @@ class Policy:
                 problems.append(Problem(f"{path}.{key}", f"must be a whole number, not {value!r}"))
             elif kind in ("int", "float") and value < 0:
                 problems.append(Problem(f"{path}.{key}", f"must not be negative, is {value!r}"))
+            elif kind.startswith("Mapping"):
+                problems += _actions(value, f"{path}.{key}")
+                values[key] = value
             elif kind.startswith("tuple"):
                 if isinstance(value, list) and all(isinstance(item, str) for item in value):
                     values[key] = tuple(value)
@@ -80,7 +89,24 @@ class Policy:
                 values[key] = float(value) if kind == "float" else value
         if problems:
             raise InvalidInput("the agent's policy is not valid", problems)
+        if "actions" in values:
+            values["actions"] = {code: Repair(action) for code, action in values["actions"].items()}
         return Policy(**values)
+
+
+def _actions(value: Any, path: str) -> list[Problem]:
+    if not isinstance(value, Mapping):
+        return [Problem(path, f"must be a table, not {value!r}")]
+    known = [
+        Problem(f"{path}.{code}", f"must be one of {', '.join(OUTSIDE)}")
+        for code in value
+        if code not in OUTSIDE
+    ]
+    return known + [
+        Problem(f"{path}.{code}", f"must be one of {', '.join(Repair)}, not {action!r}")
+        for code, action in value.items()
+        if action not in list(Repair)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +125,16 @@ class Settings:
 
     @staticmethod
     def load(path: Path) -> Settings:
-        """Read `path`; a missing file means all defaults. Raises InvalidInput for a bad one."""
+        """Read `path`; a missing file means all defaults.
+
+        Raises InvalidInput for a bad one, OperationFailed for one that this user may not read.
+        """
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return Settings()
+        except OSError as error:
+            raise OperationFailed(f"{path} cannot be read: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InvalidInput(f"{path} is not TOML: {error}") from error
         unknown = set(data) - {"policy", "provider", "interval", "probe", "metrics"}

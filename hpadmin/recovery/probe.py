@@ -95,7 +95,11 @@ class Prober:
         start = self._next % len(names)
         share = (names[start:] + names[:start])[: self.at_once]
         self._next = start + len(share)
-        return {name: able[name] for name in (*share, *(name for name in self._since if name in able))}
+        # Of a node that is kept out or was silent before, it must be known now: its repair depends on it.
+        special = {
+            node.name for node in seen.nodes.values() if not node.state.schedulable
+        } | self._since.keys()
+        return {name: able[name] for name in (*share, *(name for name in special if name in able))}
 
 
 def _address(node: NodeInfo, seen: Observation) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hpadmin.errors import InvalidInput
 from hpadmin.nodes.provider import (
     Answer,
     Outcome,
@@ -18,6 +19,7 @@ from hpadmin.nodes.provider import (
 from hpadmin.nodes.providers import from_settings
 from hpadmin.recovery.agent import Agent, Part
 from hpadmin.recovery.journal import Journal
+from hpadmin.recovery.leadership import LOCK, Leads, StandsBy, leadership, whoami
 from hpadmin.recovery.policy import Settings
 from hpadmin.recovery.probe import Prober
 from hpadmin.slurm.command import Local, Runner
@@ -25,6 +27,11 @@ from hpadmin.slurm.control import CommandControl, SlurmControl
 from hpadmin.slurm.pyslurm_reader import best_reader
 from hpadmin.slurm.reader import SlurmReader
 
+if TYPE_CHECKING:
+    from hpadmin.lab.cluster import Lab
+
+STATE_DIRECTORY = "/var/lib/hpadmin"
+"""Where an agent keeps its state that was not told otherwise."""
 DEFAULT_SETTINGS = Path("/etc/hpadmin/agent.toml")
 JOURNAL = "agent.sqlite"
 
@@ -74,6 +81,23 @@ class Site:
         reader = best_reader(runner, local=isinstance(runner, Local))
         return Site(settings, state_dir, provider, runner, reader, CommandControl(runner))
 
+    @contextmanager
+    def leadership(self) -> Iterator[Leads]:
+        """Be the one agent of this cluster. Raises StandsBy when there is one, OperationFailed when that is unclear."""
+        with leadership(self.state_dir):
+            lab = None if isinstance(self.runner, Local) else _lab(self.provider)
+            if lab is None:
+                yield lambda: True
+                return
+            from hpadmin.lab.lock import Taken, locked
+
+            lock = f"{STATE_DIRECTORY}/{LOCK}"
+            try:
+                with locked(lab.client, lab.controller().container, lock, whoami()) as held:
+                    yield held
+            except Taken as error:
+                raise StandsBy(error.message) from error
+
     def journal(self) -> Journal:
         """Open the agent's journal. Raises OperationFailed where this user may not."""
         return Journal(self.state_dir / JOURNAL)
@@ -88,6 +112,7 @@ class Site:
 
             examiner = OnNodes(self.provider.runner)
             parts.append(over_commands(self.reader, self.control, self.runner, self.state_dir, examiner))
+            parts += _upkeep(self.provider)
         return Agent(
             self.reader,
             self.control,
@@ -102,10 +127,22 @@ class Site:
 
 def _slurm_runner(provider: Provider) -> Runner:
     """Slurm's commands run on this host; for a lab seen from outside, on its controller."""
-    if provider.name != "docker" or shutil.which("scontrol"):
-        return Local()
+    lab = None if shutil.which("scontrol") else _lab(provider)
+    return Local() if lab is None else lab.runner(lab.controller().instance.name)
+
+
+def _lab(provider: Provider) -> Lab | None:
+    """The lab that the provider is of; None for every other provider."""
+    if provider.name != "docker":
+        return None
     from hpadmin.nodes.providers.docker import Docker
 
-    if not isinstance(provider, Docker):
-        raise InvalidInput("the docker provider is not the lab's")
-    return provider.lab.runner(provider.lab.controller().instance.name)
+    return provider.lab if isinstance(provider, Docker) else None
+
+
+def _upkeep(provider: Provider) -> list[Part]:
+    if provider.name != "docker":
+        return []
+    from hpadmin.nodes.providers.docker import Docker, Upkeep
+
+    return [Upkeep(provider)] if isinstance(provider, Docker) else []

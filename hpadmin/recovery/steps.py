@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from hpadmin.nodes.provider import Condition, ProviderInstance, Repair
-from hpadmin.nodes.report import Verdict
+from hpadmin.nodes.report import HealthReport, Verdict
 from hpadmin.recovery import reasons
 from hpadmin.recovery.actions import Advance, GiveUp, Mark, Notice, Resume, Target
 from hpadmin.recovery.book import Origin, Phase, RepairRecord
-from hpadmin.recovery.faulty import report_of
+from hpadmin.recovery.faulty import came_back
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.policy import Policy
 from hpadmin.recovery.reasons import Owner
@@ -61,8 +61,12 @@ def _taken_over(record: RepairRecord, node: NodeInfo) -> Advance | None:
 
 
 def _slurms(node: NodeInfo) -> bool:
-    """A Reason that slurmctld or slurmd set by itself, such as ``Prolog error``."""
-    return node.reason_user in ("slurm", "")
+    """A Reason that slurmctld or slurmd set by itself, such as ``Prolog error``; nobody keeps the node out with it.
+
+    When a node that somebody drained goes away, Slurm appends to that somebody's Reason, in its own name.
+    """
+    drained_before = bool(reasons.read(node.reason).suffix) and (node.state.draining or node.state.failing)
+    return node.reason_user in ("slurm", "") and not drained_before
 
 
 def _mark(record: RepairRecord, node: NodeInfo, state: NewState) -> Mark:
@@ -113,12 +117,22 @@ def _ready(record: RepairRecord, node: NodeInfo, seen: Observation, policy: Poli
         return _waits(record, "it is marked only, because automatic repair is off")
     if seen.instances is None:
         return None
+    if record.origin is Origin.DEAD and not record.attempts and came_back(node, seen):
+        return _resume(record, node)
     instance = seen.instances.get(node.name)
     if instance is None:
         return _waits(record, "the provider knows no instance for it")
     if seen.at < record.not_before:
         return _waits(record, record.result)
-    return Target(record, instance.instance_id, instance.booted, node.boot_time, node.slurmd_start_time)
+    report = HealthReport.read(node.extra)
+    return Target(
+        record,
+        instance.instance_id,
+        instance.booted,
+        node.boot_time,
+        node.slurmd_start_time,
+        report.boot if report is not None else "",
+    )
 
 
 def _waits(record: RepairRecord, why: str) -> Notice:
@@ -188,7 +202,9 @@ def _verify(record: RepairRecord, node: NodeInfo, seen: Observation, policy: Pol
         return Advance(record, Phase.CANCELLED, f"left to {node.reason_user or 'somebody'}: {node.reason}")
     if not node.state.responding or seen.jobs_on.get(node.name):
         return _give_up(record, node, "went away again") if _overdue(record, seen, policy) else None
-    report = report_of(node)
+    report = HealthReport.read(node.extra)
+    if report is not None and not report.follows(record.report_before, node.slurmd_start_time):
+        report = None
     if report is not None and report.verdict is Verdict.PASSED:
         return _resume(record, node)
     if report is not None and report.verdict is Verdict.FAILED:
@@ -206,7 +222,8 @@ def _overdue(record: RepairRecord, seen: Observation, policy: Policy) -> bool:
 
 def _resume(record: RepairRecord, node: NodeInfo) -> Resume:
     done = {Repair.REBOOT: "rebooted", Repair.REPLACE: "replaced"}[record.action]
-    return Resume(record, reasons.write(reasons.RETURNED, f"{done} because of {record.why}"), node.reason)
+    text = f"{done} because of {record.why}" if record.attempts else f"came back by itself, was {record.why}"
+    return Resume(record, reasons.write(reasons.RETURNED, text), node.reason)
 
 
 def _give_up(record: RepairRecord, node: NodeInfo, why: str) -> GiveUp:

@@ -10,7 +10,7 @@ from hpadmin import resources
 from hpadmin.configure import submission
 from hpadmin.errors import OperationFailed
 from hpadmin.model import NodeType
-from lifecycle.daemon import InitScript, Running
+from lifecycle.daemon import InitScript, Running, Stopped
 from lifecycle.engine import Stage
 from lifecycle.initscripts import AGENT, unit
 from lifecycle.machine import Machine
@@ -27,17 +27,39 @@ CONTAINER_PACKAGES = ("enroot", "nvslurm-plugin-pyxis")
 EXPORTER = "prometheus-node-exporter"
 
 AGENT_SETTINGS = "/etc/hpadmin/agent.toml"
+HEALTH_SETTINGS = "/etc/hpadmin/health.toml"
+_OF_CONTAINERS = b"""# Written by hpadmin's lifecycle for a container: fabric, clock and disks are those of its host.
+[efa]
+count = 0
+
+[clock]
+check = false
+
+[disk]
+"""
+
+_AGENT_PROCESS = "hpadmin agent run"
 
 _NETWORK = Retry(deadline=900, base=2, cap=30)
 
 
 def programs(situation: Situation) -> Iterator[Step]:
-    """Yield the health check, prolog and epilog of a compute node."""
+    """Yield the health check, prolog and epilog of a compute node, and what it is checked for."""
+    if expectations := _expectations(situation):
+        yield File(HEALTH_SETTINGS, expectations)
     program = resources.directory("slurm_plugins") / "health" / "hpadmin-health"
     yield File(HEALTH_CHECK, program.read_bytes(), 0o755)
     yield Directory(str(Path(PROLOG).parent))
     for path, when in ((PROLOG, "prolog"), (EPILOG, "epilog")):
         yield File(path, f"#!/bin/sh\nexec {HEALTH_CHECK} {when}\n", 0o755)
+
+
+def _expectations(situation: Situation) -> bytes | None:
+    """The bundle's health.toml; without one, a host is checked for what its instance type has."""
+    given = situation.bundle / "health.toml"
+    if given.exists():
+        return given.read_bytes()
+    return _OF_CONTAINERS if situation.settings.profile == "container" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +146,16 @@ def observability(situation: Situation) -> Iterator[Step]:
 
 
 def agent(situation: Situation) -> Iterator[Step]:
-    """Yield the recovery agent, as the bundle's agent.toml sets it up."""
+    """Yield the recovery agent, as the bundle's agent.toml sets it up; where it is turned off, that it rests."""
+    if not situation.settings.agent:
+        yield Stopped(AGENT.name, _AGENT_PROCESS)
+        return
     yield File(AGENT_SETTINGS, (situation.bundle / "agent.toml").read_bytes(), 0o600)
     defaults = f"/etc/default/{AGENT.name}"
     yield File(defaults, f'{AGENT.options_variable}="agent run"\n')
     yield File(f"/etc/systemd/system/{AGENT.name}.service", unit(AGENT))
     yield InitScript(AGENT)
-    yield Running(AGENT.name, "hpadmin agent run", reads=(AGENT_SETTINGS, defaults), log=AGENT.background)
+    yield Running(AGENT.name, _AGENT_PROCESS, reads=(AGENT_SETTINGS, defaults), log=AGENT.background)
 
 
 AGENT_STAGE = Stage(
@@ -149,7 +174,7 @@ PROGRAMS = Stage(
     "programs",
     "health check, prolog and epilog",
     programs,
-    applies=lambda s: s.role is NodeType.COMPUTE and s.settings.checks_health,
+    applies=lambda s: s.role is NodeType.COMPUTE and s.settings.health_check,
 )
 ROTATE = Stage("logs", "log rotation", rotate, applies=lambda s: s.settings.log_rotation)
 CONTAINERS = Stage(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hpadmin.errors import InvalidInput
+from hpadmin.errors import InvalidInput, OperationFailed
 from hpadmin.lab.cluster import Lab
 from hpadmin.lab.engine import connect
 from hpadmin.request import Source
@@ -49,7 +49,7 @@ def started(lab: Lab) -> dict[str, str]:
 
 def test_a_second_up_changes_nothing(lab: Lab) -> None:
     before = facts(lab), started(lab)
-    lab.up(cluster(2), say=lambda _: None)
+    lab.up(cluster(2), lifecycle=labs.unattended(), say=lambda _: None)
     assert (facts(lab), started(lab)) == before
 
 
@@ -57,10 +57,10 @@ def test_a_group_grows_while_a_job_runs_and_shrinks_again(lab: Lab) -> None:
     before = facts(lab)
     job = labs.submit(lab, "-p", "gpu", "-N1", "--wrap", "sleep 600")
     labs.wait_for_state(lab, job, "RUNNING")
-    lab.up(cluster(3), say=lambda _: None)
+    lab.up(cluster(3), lifecycle=labs.unattended(), say=lambda _: None)
     assert set(facts(lab)) == {*before, "workers-3"}
     assert len(lab.slurm_states()) == 3
-    lab.up(cluster(2), say=lambda _: None)
+    lab.up(cluster(2), lifecycle=labs.unattended(), say=lambda _: None)
     assert facts(lab) == before
     assert len(lab.slurm_states()) == 2
     assert labs.job_field(lab, job, "JobState") == "RUNNING"
@@ -70,7 +70,16 @@ def test_a_group_grows_while_a_job_runs_and_shrinks_again(lab: Lab) -> None:
 
 def test_a_replaced_node_comes_back_under_its_name_with_another_address(lab: Lab) -> None:
     old = lab.node("workers-2").instance
-    new = lab.replace("workers-2")
+    new = lab.begin_replacement("workers-2")
+    with pytest.raises(OperationFailed, match="is being replaced already"):
+        lab.begin_replacement("workers-2")
+    with pytest.raises(InvalidInput):
+        lab.begin_replacement(old.instance_id)
+    # Whoever began it died; what it had done, somebody else finds, and that twice does no harm.
+    assert Lab.open(lab.name).replacements_unfinished()
+    Lab.open(lab.name).finish_replacements()
+    lab.finish_replacements()
+    assert not lab.replacements_unfinished()
     assert new.hostname == old.hostname
     assert new.address != old.address
     assert new.instance_id != old.instance_id

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hpadmin.errors import OperationFailed
-from hpadmin.lab.cluster import Lab
+from hpadmin.lab.cluster import CONTAINER_PROFILE, Lab
 from hpadmin.request import Source, read_source
 from hpadmin.slurm.command import Completed
 from hpadmin.slurm.hostlist import expand
@@ -22,12 +22,24 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 Result = TypeVar("Result")
 
 
+_UNATTENDED = ("agent", "health_check")
+"""Settings of lifecycle.yaml that are off unless a test turns them on: nobody looks after its nodes but the test."""
+
+
+def unattended(lifecycle: str = CONTAINER_PROFILE) -> str:
+    """Return the lifecycle.yaml of a lab whose own agent and health checks are off, where it does not say otherwise."""
+    return lifecycle + "".join(f"{name}: false\n" for name in _UNATTENDED if name not in lifecycle)
+
+
 @contextlib.contextmanager
-def running_lab(source: Source, **options: Any) -> Iterator[Lab]:
-    """Bring `source` up as a lab of its own and take it down at the end; what happens is printed to stderr."""
+def running_lab(source: Source, *, lifecycle: str = CONTAINER_PROFILE, **options: Any) -> Iterator[Lab]:
+    """Bring `source` up as a lab of its own and take it down at the end; what happens is printed to stderr.
+
+    Where `lifecycle` does not say otherwise, the lab's own agent and its health checks are off.
+    """
     lab = Lab.open(f"test-{uuid.uuid4().hex[:8]}")
     try:
-        lab.up(source, say=_say, **options)
+        lab.up(source, say=_say, lifecycle=unattended(lifecycle), **options)
         yield lab
     finally:
         lab.down(say=_say)

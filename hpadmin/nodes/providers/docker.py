@@ -1,16 +1,20 @@
 """The lab: a container is an instance. A reboot restarts it, a replacement is another container.
 
-The requests go on in threads of their own, as a cloud's would: accepted means begun.
+The requests go on in threads of their own, as a cloud's would: accepted means begun. A cloud also goes on when whoever
+asked is gone. Here nobody else would: a replacement whose first step was done (`hpadmin.lab.replacing`) is brought
+to its end by the agent's next cycle (`Upkeep`), in this process or in a later one.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import docker
 import docker.errors
@@ -31,9 +35,14 @@ from hpadmin.nodes.provider import (
 from hpadmin.nodes.providers import take
 from hpadmin.slurm.command import Runner
 
+if TYPE_CHECKING:
+    from hpadmin.recovery.observe import Observation
+
 log = logging.getLogger(__name__)
 
 _PARALLEL = 8
+_PAUSE = 15.0
+"""Seconds until a replacement that could not be finished is tried again."""
 _FAILED = frozenset({"paused", "exited", "dead", "removing"})
 
 
@@ -42,20 +51,25 @@ class Docker:
 
     name = "docker"
 
-    def __init__(self, lab: str) -> None:
-        """Raises OperationFailed when Docker's engine does not answer."""
-        self._client: docker.DockerClient = connect()
+    def __init__(self, lab: str, engine: str = "") -> None:
+        """`engine` is its URL, where it is not this host's own.
+
+        Raises OperationFailed when Docker's engine does not answer.
+        """
+        self._client: docker.DockerClient = connect(url=engine)
         self._lab = Lab(self._client, lab)
-        self._busy: dict[str, Repair] = {}
+        self._rebooting: set[str] = set()
+        self._moving: threading.Thread | None = None
+        self._move_after = 0.0
         self._lock = threading.Lock()
         self._done: set[tuple[str, str]] = set()
         """Container id and start of every boot whose lifecycle is done."""
 
     @staticmethod
     def from_settings(settings: Mapping[str, Any]) -> Docker:
-        """Make one from agent.toml: lab, its name; not needed where there is only one."""
-        got = take(settings, lab="")
-        return Docker(got["lab"] or Lab.find().name)
+        """Make one from agent.toml: lab, its name, not needed where there is only one; engine, its URL."""
+        got = take(settings, lab="", engine="")
+        return Docker(got["lab"] or Lab.find().name, got["engine"])
 
     @property
     def lab(self) -> Lab:
@@ -77,7 +91,7 @@ class Docker:
         node = self._look(container)
         state = container.attrs["State"]
         instance = node.instance
-        if instance.instance_id in self._busy:
+        if instance.instance_id in self._rebooting:
             condition = Condition.STARTING
         elif node.running in _FAILED or node.status.startswith("failed"):
             condition = Condition.FAILED
@@ -115,35 +129,81 @@ class Docker:
 
     def _begin(self, action: Repair, instance_id: str) -> Outcome:
         try:
-            name = self._lab.node(instance_id).instance.name
+            node = self._lab.node(instance_id)
+            if action is Repair.REPLACE:
+                self._lab.begin_replacement(instance_id)
+                self.carry_on()
+                return Outcome(Answer.ACCEPTED)
         except InvalidInput as error:
             return Outcome(Answer.GONE, message=error.message)
+        except OperationFailed as error:
+            return Outcome(Answer.BUSY, message=error.message)
         except (docker.errors.DockerException, OSError) as error:
             return Outcome(Answer.LATER, message=str(error))
         with self._lock:
-            if instance_id in self._busy:
-                return Outcome(Answer.BUSY, message=f"{self._busy[instance_id].value} is under way")
-            self._busy[instance_id] = action
-        threading.Thread(target=self._do, args=(action, instance_id, name), daemon=True).start()
+            if instance_id in self._rebooting:
+                return Outcome(Answer.BUSY, message="a reboot is under way")
+            self._rebooting.add(instance_id)
+        threading.Thread(target=self._reboot, args=(instance_id, node.instance.name), daemon=True).start()
         return Outcome(Answer.ACCEPTED)
 
-    def _do(self, action: Repair, instance_id: str, name: str) -> None:
+    def _reboot(self, instance_id: str, name: str) -> None:
         try:
-            if action is Repair.REBOOT:
-                self._lab.reboot(name)
-            else:
-                self._lab.replace(name)
+            self._lab.reboot(name)
         except (OperationFailed, InvalidInput, docker.errors.DockerException, OSError) as error:
-            log.error("the lab could not repair a node", extra={"node": name, "error": str(error)})
+            log.error("the lab could not reboot a node", extra={"node": name, "error": str(error)})
         finally:
             with self._lock:
-                del self._busy[instance_id]
+                self._rebooting.discard(instance_id)
+
+    def carry_on(self) -> None:
+        """Go on with every replacement that was begun, in a thread of its own; nothing while one is at it."""
+        with self._lock:
+            busy = self._moving is not None and self._moving.is_alive()
+            if busy or time.monotonic() < self._move_after:
+                return
+            self._moving = threading.Thread(target=self._move, daemon=True)
+            self._moving.start()
+
+    def _move(self) -> None:
+        """One machine after the other: the controller's lifecycle takes one change in at a time."""
+        try:
+            while self._lab.replacements_unfinished():
+                self._lab.finish_replacements()
+        except (OperationFailed, InvalidInput, docker.errors.DockerException, OSError) as error:
+            log.error("a replacement is not finished and will be tried again", extra={"error": str(error)})
+            self._move_after = time.monotonic() + _PAUSE
 
     def runner(self, node: str) -> Runner | None:
         try:
             return self._lab.runner(self._lab.node(node).instance.name)
         except InvalidInput:
             return None
+
+
+@dataclass
+class Upkeep:
+    """The agent's part that brings replacements to their end which an agent before it began."""
+
+    provider: Docker
+    hurried: bool = field(default=False, init=False)
+    """Nobody waits for it: the machine that moves in takes longer."""
+    _finished: frozenset[str] = field(default=frozenset(), init=False)
+    """Successors that need no look any more: a cache, nothing is lost with it."""
+
+    def cycle(self, seen: Observation) -> None:
+        """Carry on where there is anything to do; `seen` does not matter. Raises OperationFailed."""
+        lab = self.provider.lab
+        try:
+            ids = frozenset(str(one["Id"]) for one in lab.successors())
+            if ids <= self._finished:
+                return
+            if lab.replacements_unfinished():
+                self.provider.carry_on()
+            else:
+                self._finished = ids
+        except (docker.errors.DockerException, OSError) as error:
+            raise OperationFailed(f"Docker's engine does not answer: {error}") from error
 
 
 def _epoch(text: str) -> float:

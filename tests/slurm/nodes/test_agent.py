@@ -106,7 +106,7 @@ class Site:
         with contextlib.suppress(OperationFailed):
             for node in self.slurm.reader.nodes():
                 old = HealthReport.read(node.extra)
-                if node.state.responding and (old is None or not old.speaks_for(node.slurmd_start_time)):
+                if node.state.responding and (old is None or not old.follows("", node.slurmd_start_time)):
                     merged = HealthReport(Verdict.PASSED, time.time()).merged_into(node.extra)
                     assert merged is not None
                     self.slurm.control.set_extra(node.name, merged)

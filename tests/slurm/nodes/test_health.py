@@ -56,7 +56,11 @@ def slurm() -> Iterator[Cluster]:
         running.box.put("/etc/hpadmin/health.toml", HEALTH)
         running.box.put("/etc/slurm/prolog", PROLOG, mode=0o755)
         running.sh("touch", "/var/log/kern.log")
-        wait_until(lambda: report(running) is not None, 60, "the first report")
+        wait_until(
+            lambda: (found := report(running)) is not None and not found.fault,
+            60,
+            "a report by these settings",
+        )
         wait_until(
             lambda: running.box.run(["test", "-e", SCREEN], timeout=10).returncode == 0, 60, "a screen"
         )
@@ -99,7 +103,8 @@ def test_a_healthy_node_reports_once(slurm: Cluster) -> None:
     assert (found.verdict, found.fault) == (Verdict.PASSED, "")
     node = slurm.reader.node("n1")
     assert node is not None
-    assert found.speaks_for(node.slurmd_start_time)
+    assert found.boot
+    assert found.is_current(node.boot_time, node.slurmd_start_time)
 
 
 def test_where_nothing_is_wrong_it_costs_less_than_50_ms(slurm: Cluster) -> None:

@@ -148,7 +148,7 @@ def test_a_fault_of_the_kernel_log_lasts_until_the_next_boot(tmp_path: Path) -> 
             "xid-79",
             "reboot",
         )
-    healthcheck.remember(tmp_path / "state", memory, expected, result, by_slurmd=True)
+    healthcheck.remember(tmp_path / "state", memory, expected, result, slurmd=None)
     assert not (tmp_path / "state" / "screen").exists()
     assert healthcheck.recall(tmp_path / "state").kernel == ()  # another boot
 

@@ -30,7 +30,7 @@ def provider(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sage
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with serving(cluster) as url:
         yield SageMaker.from_settings(
-            {"cluster": "demo", "region": "us-west-2", "endpoint": url, "refresh": 0.0, "timeout": 0.4}
+            {"cluster": "demo", "region": "us-west-2", "endpoint": url, "refresh": 0.0, "timeout": 3.0}
         )
 
 
@@ -136,7 +136,7 @@ def test_throttling_without_end_is_a_passing_error(provider: SageMaker, cluster:
     assert caught.value.transient
 
 
-@pytest.mark.parametrize("fault", [Fault(hang=1.5), Fault(drop=True), Fault("InternalFailure", 500)])
+@pytest.mark.parametrize("fault", [Fault(hang=6), Fault(drop=True), Fault("InternalFailure", 500)])
 def test_a_lost_answer_is_lost_and_nothing_is_sent_twice(
     provider: SageMaker, cluster: Cluster, fault: Fault
 ) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from hpadmin.nodes.provider import Answer, Repair
-from hpadmin.recovery.agent import Agent, StandsBy, leadership
+from hpadmin.recovery.agent import Agent
 from hpadmin.recovery.book import Phase
 from hpadmin.recovery.journal import Journal, LostLeadership
+from hpadmin.recovery.leadership import StandsBy, leadership
 from hpadmin.recovery.policy import Policy
 from hpadmin.slurm.control import NewState
 from tests.unit.recovery.world import World

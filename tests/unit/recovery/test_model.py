@@ -16,7 +16,8 @@ from hpadmin.recovery.journal import Journal
 from hpadmin.recovery.policy import Policy
 from hpadmin.recovery.reasons import Owner
 from hpadmin.slurm.control import NewState
-from tests.unit.recovery.world import Killed, World
+from hpadmin.slurm.reader import NodeInfo
+from tests.unit.recovery.world import Eyes, Killed, World
 
 NODES = 5
 POLICY = Policy(max_in_flight=2, storm_nodes=3, max_failures=2, settle=60, verify_within=120)
@@ -38,6 +39,7 @@ class Cluster(RuleBasedStateMachine):
     def start(self) -> None:
         self.journal = Journal(Path(self.folder.name) / "journal.sqlite")
         self.agent = Agent(self.world, self.world, self.world, self.journal, POLICY, clock=self.world.clock)
+        self.agent.prober = Eyes(world=self.world)
 
     def teardown(self) -> None:
         self._everything_ends()
@@ -63,6 +65,19 @@ class Cluster(RuleBasedStateMachine):
     def machine_dies(self, name: str) -> None:
         if not self.world.nodes_[name].machine.after:
             self.world.die(name)
+
+    @rule(name=NAMES)
+    def network_goes(self, name: str) -> None:
+        if self.world.nodes_[name].machine.up and not self.world.nodes_[name].machine.after:
+            self.world.cut(name)
+
+    @rule(name=NAMES)
+    def network_comes_back(self, name: str) -> None:
+        self.world.mend(name)
+
+    @rule()
+    def somebody_reconfigures(self) -> None:
+        self.world.reconfigure()
 
     @rule(name=NAMES)
     def hardware_breaks(self, name: str) -> None:
@@ -143,7 +158,7 @@ class Cluster(RuleBasedStateMachine):
         foreign = {
             name: node.reason
             for name, node in self.world.nodes_.items()
-            if reasons.read(node.reason).owner is Owner.FOREIGN and node.info().state.kept_out
+            if reasons.read(node.reason).owner is Owner.FOREIGN and self._somebody_keeps_out(node.info())
         }
         jobs = dict(self.world.jobs_)
         try:
@@ -153,6 +168,13 @@ class Cluster(RuleBasedStateMachine):
             for name, reason in foreign.items():
                 assert self.world.nodes_[name].reason == reason, f"{name}: a foreign Reason was overwritten"
                 assert self.world.nodes_[name].info().state.kept_out, f"{name}: a foreign drain was cleared"
+
+    @staticmethod
+    def _somebody_keeps_out(node: NodeInfo) -> bool:
+        """Not so where Slurm alone gave up a node that still carried the words of an earlier day."""
+        return node.state.kept_out and (
+            node.state.draining or node.state.failing or node.reason_user != "slurm"
+        )
 
     def _no_job_lost(self, before: dict[int, tuple[str, ...]]) -> None:
         """Only a dead node, or one that a person ordered to be repaired now, may take its jobs with it."""
@@ -176,7 +198,7 @@ class Cluster(RuleBasedStateMachine):
     @invariant()
     def never_more_in_flight_than_the_limit(self) -> None:
         book = self.journal.book(since=0)
-        assert sum(record.phase.in_flight for record in book.open.values()) <= POLICY.max_in_flight
+        assert sum(record.in_flight for record in book.open.values()) <= POLICY.max_in_flight
 
     def _everything_ends(self) -> None:
         """Left in peace, every marked node is back in service, or a person was told why not."""

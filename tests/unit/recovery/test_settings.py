@@ -9,6 +9,7 @@ import pytest
 from hpadmin.errors import InvalidInput
 from hpadmin.nodes import healthconf
 from hpadmin.nodes.faults import FaultAction
+from hpadmin.nodes.provider import Repair
 from hpadmin.recovery.policy import Policy, Settings
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "agent"
@@ -17,7 +18,7 @@ EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "agent"
 def test_the_examples_are_valid() -> None:
     settings = Settings.load(EXAMPLES / "agent.toml")
     assert settings.provider["kind"] == "sagemaker"
-    assert settings.policy == Policy(protected=("gpu-001",))
+    assert settings.policy == Policy(protected=("gpu-001",), actions={"unreachable": Repair.REPLACE})
     expected = healthconf.load(EXAMPLES / "health.toml", inventory=Path("/nonexistent"))
     assert (expected.accelerators, expected.efa) == (8, 32)
     assert expected.actions["xid-94"] is FaultAction.REBOOT

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hpadmin.errors import OperationFailed
 from hpadmin.nodes.provider import (
@@ -20,6 +20,8 @@ from hpadmin.nodes.provider import (
     Repair,
 )
 from hpadmin.nodes.report import HealthReport, Verdict
+from hpadmin.recovery.observe import Observation
+from hpadmin.recovery.probe import Prober
 from hpadmin.slurm.command import Runner
 from hpadmin.slurm.control import NewState, checked_text
 from hpadmin.slurm.reader import JobDetail, JobInfo, NodeInfo, PartitionInfo, ReservationInfo
@@ -38,6 +40,8 @@ class Machine:
     launched: float
     booted: float
     up: bool = True
+    cut: bool = False
+    """Runs, and nobody hears of it: its network is gone."""
     faulty: bool = False
     """Has a hardware fault that its health check finds."""
     busy_until: float = 0
@@ -171,6 +175,22 @@ class World:
         node.machine.up = False
         node.silent_since = self.now
 
+    def cut(self, name: str) -> None:
+        """The machine loses its network: no reboot brings that back."""
+        node = self.nodes_[name]
+        node.machine.cut = True
+        node.silent_since = self.now
+
+    def mend(self, name: str) -> None:
+        """The network comes back by itself."""
+        self.nodes_[name].machine.cut = False
+
+    def reconfigure(self) -> None:
+        """`scontrol reconfigure`: every slurmd that hears it starts anew, and none of them checks its health."""
+        for node in self.nodes_.values():
+            if node.machine.up and not node.machine.cut and not node.machine.after:
+                node.slurmd_start = self.now
+
     def break_gpu(self, name: str) -> None:
         self.nodes_[name].machine.faulty = True
 
@@ -193,7 +213,7 @@ class World:
         if machine.after and self.now >= machine.busy_until:
             self._provider_done(node)
             machine = node.machine
-        if not machine.up or machine.after:
+        if not machine.up or machine.after or machine.cut:
             silent = self.now - node.silent_since
             if silent > self.slurmd_timeout / 3:
                 node.flags.add(NodeFlag.NOT_RESPONDING)
@@ -210,7 +230,6 @@ class World:
         if machine.after == "replace":
             bad = self.bad_replacements(next(self._replacements))
             node.machine = Machine(f"i-{next(self._ids)}", self.now, self.now, faulty=bad)
-            node.extra = ""
         else:
             machine.up, machine.booted, machine.after = True, self.now, ""
         node.slurmd_start = node.boot_time = self.now
@@ -229,9 +248,10 @@ class World:
             return
         old = HealthReport.read(node.extra)
         verdict = Verdict.FAILED if node.machine.faulty else Verdict.PASSED
-        if old is None or old.verdict is not verdict or not old.speaks_for(node.slurmd_start):
+        boot = f"{node.machine.instance_id}@{node.machine.booted:g}"
+        if old is None or old.verdict is not verdict or old.boot != boot:
             fault = ("gpu-count", "reboot", "7 of 8") if node.machine.faulty else ("", "", "")
-            merged = HealthReport(verdict, self.now, *fault).merged_into(node.extra)
+            merged = HealthReport(verdict, self.now, *fault, boot).merged_into(node.extra)
             if merged is not None:
                 node.extra = merged
 
@@ -393,3 +413,18 @@ class World:
 
     def runner(self, node: str) -> Runner | None:
         return None
+
+
+@dataclass
+class Eyes(Prober):
+    """The agent's probe, which sees who does not answer in `world`."""
+
+    world: World = field(kw_only=True)
+
+    def complete(self, seen: Observation) -> Observation:
+        silent = {
+            node.name: node.silent_since
+            for node in self.world.nodes_.values()
+            if node.machine.cut or not node.machine.up
+        }
+        return replace(seen, unreachable=silent)

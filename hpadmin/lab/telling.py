@@ -1,0 +1,124 @@
+"""What the lab tells its machines: who is in the cluster, and what the administrator's bundle says.
+
+A machine is given its facts before its first boot, and new ones whenever an instance comes, goes or is replaced, or
+the bundle is another. Its lifecycle then takes them in; until it has, a file on it says that this is still to be done.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from docker.models.containers import Container
+
+from hpadmin.errors import OperationFailed
+from hpadmin.lab import machine
+from hpadmin.lab.facts import resource_config
+from hpadmin.lab.machine import BUNDLE, INVENTORY, LOG, PENDING, SECRETS, Files, LabNode
+from hpadmin.model import NodeType
+
+if TYPE_CHECKING:
+    from hpadmin.lab.cluster import Lab
+
+KEY = f"{SECRETS}/auth.key"
+
+_ON_CREATE = "/opt/hpadmin/lifecycle/on_create.sh"
+_BUSY = "another on_create runs"
+"""What the lifecycle says to a second run of it on one machine."""
+_TAKE_IN = 600.0
+_PARALLEL = 8
+
+
+def facts(config: str, bundle: Mapping[str, str], key: bytes | None = None) -> Files:
+    """Return what a node is given: its inventory, its lifecycle bundle and, at its birth, the cluster's key."""
+    given = {INVENTORY: (config.encode(), 0o644)}
+    given |= {f"{BUNDLE}/{file}": (content.encode(), 0o644) for file, content in bundle.items()}
+    if key is not None:
+        given[KEY] = (key, 0o400)
+    return given
+
+
+def tell(lab: Lab, config: str, bundle: Mapping[str, str], nodes: Iterable[LabNode]) -> None:
+    """Give those of `nodes` that run the new facts, and let their lifecycle take them in.
+
+    Who is in the cluster concerns the controllers alone, another bundle everybody: the other nodes have what the
+    controllers' configuration will name before it does. Raises OperationFailed when a lifecycle fails.
+    """
+    given = facts(config, bundle)
+    running = [node for node in nodes if node.running == "running"]
+    lacking = {node: _lacking(_container(lab, node), given) for node in running}
+    changed = [node for node in running if lacking[node]]
+    controllers = [node for node in changed if node.instance.node_type is NodeType.CONTROLLER]
+    others = [node for node in changed if node not in controllers and lacking[node] - {INVENTORY}]
+    for node in changed:
+        # In one request with what it is about, so that neither is ever there without the other.
+        pending = {PENDING: (b"", 0o644)} if node in (*controllers, *others) else {}
+        lab.client.api.put_archive(node.container, "/", machine.archive({**pending, **given}))
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        list(pool.map(lambda node: _take_in(lab, node), others))
+    for node in controllers:
+        _take_in(lab, node)
+
+
+def tell_of_replacements(lab: Lab) -> None:
+    """Tell every running node which instances there are now. Raises OperationFailed."""
+    config, bundle, _ = _from_controller(lab)
+    tell(lab, config, bundle, lab.nodes())
+
+
+def give_facts(lab: Lab, container: Container) -> None:
+    """Give a container that was not started yet what the controller has: inventory, bundle and key."""
+    config, bundle, key = _from_controller(lab)
+    lab.client.api.put_archive(str(container.id), "/", machine.archive(facts(config, bundle, key)))
+
+
+def last_words(lab: Lab, node: LabNode) -> str:
+    """Return the last line of a node's provisioning log; its status where it has none."""
+    log = text(machine.read_file(_container(lab, node), LOG) or b"").splitlines()
+    return log[-1] if log else node.status
+
+
+def text(content: bytes | None) -> str:
+    return (content or b"").decode("utf-8", "surrogateescape")
+
+
+def _lacking(container: Container, given: Files) -> set[str]:
+    """The files of `given` that the node has not, or not in this form, or has not taken in yet."""
+    if machine.read_file(container, PENDING) is not None:
+        return set(given)
+    return {path for path, (content, _) in given.items() if machine.read_file(container, path) != content}
+
+
+def _take_in(lab: Lab, node: LabNode) -> None:
+    runner = lab.runner(node.instance.name)
+    deadline = time.monotonic() + _TAKE_IN
+    while (done := runner.run([_ON_CREATE], timeout=_TAKE_IN)).returncode != 0:
+        said = last_words(lab, node)
+        # Somebody else's run may have begun before this change was there.
+        if _BUSY not in done.stdout + done.stderr + said or time.monotonic() > deadline:
+            raise OperationFailed(
+                f"{node.instance.name} did not take in the change: {said}",
+                hint=f"hpadmin lab exec {node.instance.name} -- cat {LOG}",
+            )
+        time.sleep(1)
+    runner.run(["rm", "-f", PENDING], timeout=60).check()
+
+
+def _from_controller(lab: Lab) -> tuple[str, dict[str, str], bytes | None]:
+    """The inventory as it is now, and the bundle and key as the controller has them."""
+    donor = _container(lab, lab.controller())
+    name = json.loads(text(machine.read_file(donor, INVENTORY)))["ClusterConfig"]["ClusterName"]
+    bundle = {file: text(content) for file, content in machine.read_folder(donor, BUNDLE).items()}
+    return (
+        resource_config(name, [node.instance for node in lab.nodes()]),
+        bundle,
+        machine.read_file(donor, KEY),
+    )
+
+
+def _container(lab: Lab, node: LabNode) -> Container:
+    found: Container = lab.client.containers.get(node.container)
+    return found

@@ -1,0 +1,96 @@
+"""Hosts that nobody reaches although their machines run: one repair that can help, or none where none is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpadmin.nodes.provider import Repair
+from hpadmin.recovery.book import Phase
+from hpadmin.recovery.policy import Policy
+from tests.unit.recovery.test_agent import POLICY, Site
+from tests.unit.recovery.world import Eyes, World
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return watched(tmp_path, POLICY)
+
+
+def watched(path: Path, policy: Policy) -> Site:
+    made = Site(path, World(8), policy)
+    made.agent.prober = Eyes(world=made.world)
+    return made
+
+
+def test_a_cut_network_is_one_replacement_and_no_reboot(site: Site) -> None:
+    job, other = site.world.submit("n3", "n4"), site.world.submit("n5")
+    assert job is not None
+    site.world.cut("n3")
+    site.run(900)
+    assert site.world.ended[job] == "down"
+    assert [(call.action, call.node) for call in site.world.calls] == [(Repair.REPLACE, "n3")]
+    assert site.closed() == [("n3", Repair.REPLACE, Phase.REPAIRED)]
+    assert site.world.nodes_["n3"].info().state.schedulable
+    assert other in site.world.jobs_
+
+
+def test_a_site_may_want_a_reboot_first(tmp_path: Path) -> None:
+    site = watched(
+        tmp_path, Policy(unreachable_after=15, reboot_within=200, actions={"unreachable": Repair.REBOOT})
+    )
+    site.world.cut("n3")
+    site.run(1500)
+    assert [call.action for call in site.world.calls] == [Repair.REBOOT, Repair.REPLACE]
+    assert site.world.nodes_["n3"].info().state.schedulable
+
+
+def test_a_machine_that_its_provider_calls_failed_is_rebooted(site: Site) -> None:
+    site.world.die("n3")
+    site.run(600)
+    assert [call.action for call in site.world.calls] == [Repair.REBOOT]
+
+
+def test_a_network_that_comes_back_while_the_provider_is_away_costs_no_machine(site: Site) -> None:
+    site.world.provider_down = True
+    site.world.cut("n3")
+    site.run(600)
+    assert site.open() == {"n3": Phase.READY}
+    site.world.mend("n3")
+    site.run(30)
+    site.world.provider_down = False
+    site.run(60)
+    assert not site.world.calls
+    node = site.world.nodes_["n3"].info()
+    assert node.state.schedulable
+    assert node.reason == "hpadmin: returned: came back by itself, was out of reach"
+
+
+def test_one_that_comes_back_ill_is_repaired(site: Site) -> None:
+    site.world.provider_down = True
+    site.world.cut("n3")
+    site.run(600)
+    site.world.break_gpu("n3")
+    site.world.mend("n3")
+    site.run(30)
+    site.world.provider_down = False
+    site.run(900)
+    assert [call.action for call in site.world.calls] == [Repair.REPLACE]
+
+
+def test_a_short_silence_is_nothing(site: Site) -> None:
+    site.world.cut("n3")
+    site.run(10)
+    site.world.mend("n3")
+    site.run(600)
+    assert not site.closed()
+
+
+def test_a_reconfigure_during_the_repair_does_not_make_its_report_old(site: Site) -> None:
+    """Slurmds start anew and do not check: the report of the new boot still holds."""
+    site.world.cut("n3")
+    site.run(330)
+    site.world.reconfigure()
+    site.run(60)
+    assert site.closed() == [("n3", Repair.REPLACE, Phase.REPAIRED)]
