@@ -1,225 +1,218 @@
 """Real faults on real nodes with real jobs: each node comes back by one repair, and jobs elsewhere never notice.
 
-The agent is the real command in a process of its own, watching the lab from outside; one test kills it with -9 in
-the middle. `benchmarks/bench_repair.py` makes the table of docs/node-repair.md from the same faults.
+The agent is the lab's own, on its controller, as on a real cluster. It is killed with -9 in the middle of a
+replacement, slurmctld is restarted while four nodes are broken, and an agent on the host stands by.
+`benchmarks/bench_repair.py` makes the table of docs/node-repair.md from the same faults.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hpadmin.lab.cluster import Lab
-from hpadmin.recovery.book import Phase
-from hpadmin.recovery.journal import Event, Journal
-from hpadmin.recovery.site import JOURNAL
 from hpadmin.slurm.commands import CommandReader
 from tests.support import labs
-from tests.support.faults import FAULTS, FaultKind
+from tests.support.faults import FAULTS
 
-pytestmark = [pytest.mark.lab, pytest.mark.unsettled]
+pytestmark = pytest.mark.lab
 
-LIFECYCLE = "profile: container\nhealth_check: true\nslurm:\n  health_check_interval: 10\n"
-SETTINGS = """
-interval = 1
-[policy]
-confirm_after = 2
-unreachable_after = 6
-reboot_within = 45
-replace_within = 240
-verify_within = 120
-storm_nodes = 20
-max_in_flight = 5
-"""
+LIFECYCLE = "profile: container\nagent: true\nhealth_check: true\nslurm:\n  health_check_interval: 10\n"
 KINDS = {fault.name: fault for fault in FAULTS}
+PATIENCE = 420.0
+"""Seconds for a node to come back: a tenth of it on a quiet machine."""
+LOG = "/var/log/hpadmin-agent.log"
 
 
 @dataclass
-class Watched:
-    """A lab, and the agent that looks after it."""
+class Site:
+    """A lab that looks after itself, seen from its host."""
 
     lab: Lab
-    folder: Path
-    agent: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        with (self.folder / "agent.log").open("ab") as log:
-            self.agent = subprocess.Popen([*self.command("agent", "run")], stdout=log, stderr=log)
+    def run(self, *argv: str, timeout: float = 120) -> str:
+        """Run a command on the controller; return what it printed."""
+        return self.lab.runner(self.controller).run(argv, timeout=timeout).check().stdout
 
-    def command(self, *words: str) -> list[str]:
-        options = [
-            "--lab",
-            self.lab.name,
-            "--state-dir",
-            str(self.folder),
-            "--config",
-            str(self.folder / "agent.toml"),
-        ]
-        return [str(Path(sys.executable).with_name("hpadmin")), *words, *options]
-
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        if self.agent is not None:
-            self.agent.send_signal(number)
-            self.agent.wait(60)
-            self.agent = None
+    @property
+    def controller(self) -> str:
+        return self.lab.controller().instance.name
 
     @property
     def reader(self) -> CommandReader:
-        return CommandReader(self.lab.runner(self.lab.controller().instance.name))
+        return CommandReader(self.lab.runner(self.controller))
 
-    def events(self, node: str) -> tuple[Event, ...]:
-        with contextlib.closing(Journal(self.folder / JOURNAL)) as journal:
-            return journal.events(node, last=1000)
+    def hosts(self) -> list[str]:
+        return sorted(node.name for node in self.reader.nodes())
+
+    def story(self, *nodes: str) -> dict[str, list[Mapping[str, Any]]]:
+        """What the agent's journal tells of each node."""
+        shown = json.loads(self.run("hpadmin", "node", "show", *nodes, "--last", "1000", "-o", "json"))[
+            "nodes"
+        ]
+        return {node["name"]: node["events"] for node in shown}
 
     def kinds(self, node: str) -> list[str]:
-        return [event.kind for event in self.events(node)]
+        return [event["kind"] for event in self.story(node)[node]]
 
     def in_service(self, node: str) -> bool:
         found = self.reader.node(node)
         return found is not None and found.state.schedulable
 
-    def repaired(self, node: str, *, times: int = 1) -> bool:
-        return self.kinds(node).count(Phase.REPAIRED.value) == times and self.in_service(node)
+    def reason(self, node: str) -> str:
+        found = self.reader.node(node)
+        assert found is not None
+        return found.reason
+
+    def returned(self, node: str, before: int = 0) -> bool:
+        """Whether the node is back after one more repair than `before`."""
+        return self.in_service(node) and self.kinds(node).count("repaired") == before + 1
+
+    def instance(self, node: str) -> str:
+        return self.lab.node(node).instance.instance_id
+
+    def bystander(self, node: str) -> int:
+        job = labs.submit(self.lab, "-p", "gpu", "-w", node, "--gres", "gpu:1", "--wrap", "sleep 3600")
+        labs.wait_for_state(self.lab, job, "RUNNING", timeout=PATIENCE)
+        return job
+
+    def undisturbed(self, job: int) -> None:
+        assert labs.job_field(self.lab, job, "JobState") == "RUNNING"
+        assert labs.job_field(self.lab, job, "Restarts") == "0"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def site() -> Iterator[Site]:
     source = labs.request(
         ("controller", "ml.c5.xlarge", 1, "Controller", None),
         ("workers", "ml.g5.12xlarge", 5, "Compute", "gpu"),
     )
     with labs.running_lab(source, lifecycle=LIFECYCLE) as lab:
-        watched = Watched(lab, tmp_path_factory.mktemp("agent"))
-        (watched.folder / "agent.toml").write_text(SETTINGS)
+        made = Site(lab)
         labs.wait_until(
-            lambda: all('"passed"' in node.extra for node in watched.reader.nodes()),
-            90,
+            lambda: all('"passed"' in node.extra for node in made.reader.nodes()),
+            180,
             "a report from every node",
         )
-        watched.start()
         try:
-            yield watched
+            yield made
         finally:
-            watched.stop()
-            sys.stderr.write((watched.folder / "agent.log").read_text())
+            sys.stderr.write(made.run("cat", LOG))
 
 
-def reason(site: Watched, node: str) -> str:
-    found = site.reader.node(node)
-    assert found is not None
-    return found.reason
-
-
-def hosts(site: Watched) -> list[str]:
-    return sorted(node.name for node in site.reader.nodes())
-
-
-def bystander(site: Watched, node: str) -> int:
-    job = labs.submit(site.lab, "-p", "gpu", "-w", node, "--gres", "gpu:1", "--wrap", "sleep 3600")
-    labs.wait_for_state(site.lab, job, "RUNNING")
-    return job
-
-
-def undisturbed(site: Watched, job: int) -> None:
-    assert labs.job_field(site.lab, job, "JobState") == "RUNNING"
-    assert labs.job_field(site.lab, job, "Restarts") == "0"
-
-
-def test_four_faults_at_once(site: Watched) -> None:
+def test_four_faults_at_once_and_slurmctld_restarted(site: Site) -> None:
     """kill, pause, a GPU that is gone and an Xid, each on a node of its own; a job runs on the fifth."""
-    victims = dict(
-        zip(hosts(site), ["kill", "pause", "GPU device gone", "Xid 79 in the kernel log"], strict=False)
-    )
-    job = bystander(site, hosts(site)[4])
-    before = {node.instance.hostname: node.instance.instance_id for node in site.lab.nodes()}
+    *broken, quiet = site.hosts()
+    kinds = ["kill", "pause", "GPU device gone", "Xid 79 in the kernel log"]
+    victims = dict(zip(broken, kinds, strict=True))
+    job = site.bystander(quiet)
+    before = {node: site.instance(node) for node in victims}
     for node, kind in victims.items():
         KINDS[kind].inject(site.lab, node)
+    labs.wait_until(lambda: "asking" in site.kinds(broken[0]), PATIENCE, "the first repair is under way")
+    site.run("service", "slurmctld", "restart")
     for node, kind in victims.items():
-        labs.wait_until(partial(site.repaired, node), 240, f"{node} back after {kind}")
-    undisturbed(site, job)
-    for node in victims:
-        assert site.kinds(node).count("asking") == 1, "one repair, not two"
-        assert reason(site, node).startswith("hpadmin: returned: rebooted")
-    assert before == {node.instance.hostname: node.instance.instance_id for node in site.lab.nodes()}
+        labs.wait_until(lambda: site.returned(node), PATIENCE, f"{node} back after {kind}")  # noqa: B023
+    site.undisturbed(job)
+    for node, events in site.story(*victims).items():
+        assert [event["kind"] for event in events].count("asking") == 1, f"{node}: one repair, not two"
+        assert site.reason(node).startswith("hpadmin: returned: rebooted")
+    assert before == {node: site.instance(node) for node in victims}
     labs.login(site.lab, "scancel", str(job))
 
 
-def test_a_person_asks_for_a_replacement_and_a_reboot(site: Watched) -> None:
-    """`Action:Replace` waits for a job; `hpadmin node reboot` follows to the end; the agent is killed meanwhile."""
-    replaced, rebooted, other = hosts(site)[:3]
-    job, away = bystander(site, replaced), bystander(site, other)
-    old = site.lab.node(replaced).instance.instance_id
-    KINDS["Action:Replace"].inject(site.lab, replaced)
-    labs.wait_until(lambda: site.kinds(replaced)[-1] == "drain", 60, "the replacement waits for the job")
-    done = subprocess.Popen(
-        [*site.command("node", "reboot", rebooted, "--yes", "--reason", "kernel update")],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    labs.wait_until(lambda: "asking" in site.kinds(rebooted)[-4:], 90, "the provider is asked for the reboot")
-    site.stop(signal.SIGKILL)
-    undisturbed(site, job)
-    labs.login(site.lab, "scancel", str(job))
-    site.start()
-    labs.wait_until(lambda: site.lab.node(replaced).instance.instance_id != old, 120, "another instance")
-    labs.wait_until(lambda: site.in_service(replaced), 240, f"{replaced} back")
-    _, said = done.communicate(timeout=240)
-    assert done.returncode == 0, said
-    assert "back in service" in said
-    undisturbed(site, away)
-    assert site.kinds(replaced).count("asking") <= 2
-    assert reason(site, replaced) == "hpadmin: returned: replaced because of Action:Replace"
-    assert reason(site, rebooted) == "hpadmin: returned: rebooted because of kernel update"
-    story = subprocess.run(
-        site.command("node", "show", rebooted, "-o", "json"), capture_output=True, text=True, check=True
-    )
-    [shown] = json.loads(story.stdout)["nodes"]
-    assert any("kernel update" in event["text"] for event in shown["events"])
-    labs.login(site.lab, "scancel", str(away))
-
-
-def test_a_cut_network(site: Watched) -> None:
+def test_a_cut_network_is_one_replacement(site: Site) -> None:
     """Nothing but the agent's own look notices it in time: SlurmdTimeout is 300 s here. Its job ends at once."""
-    node, other = hosts(site)[3:5]
-    job, away = bystander(site, node), bystander(site, other)
-    cut: FaultKind = KINDS["disconnect"]
-    cut.inject(site.lab, node)
-    labs.wait_for_state(site.lab, job, "PENDING", "NODE_FAIL", timeout=60)
-    labs.wait_until(lambda: site.in_service(node), 300, f"{node} back")
-    undisturbed(site, away)
+    node, other = site.hosts()[3:5]
+    done = len(site.kinds(node)), site.kinds(node).count("repaired")
+    job, away = site.bystander(node), site.bystander(other)
+    KINDS["disconnect"].inject(site.lab, node)
+    labs.wait_for_state(site.lab, job, "PENDING", "NODE_FAIL", timeout=PATIENCE)
+    labs.wait_until(lambda: site.returned(node, done[1]), PATIENCE, f"{node} back")
+    events = site.story(node)[node][done[0] :]
+    assert [event["text"].partition(" ")[0] for event in events if event["kind"] == "asking"] == ["replace"]
+    site.undisturbed(away)
     labs.login(site.lab, "scancel", str(away), str(job))
 
 
-def test_two_agents(site: Watched) -> None:
-    """A second agent stands by, and says who leads."""
-    second = subprocess.run(
-        site.command("agent", "run", "--once"), capture_output=True, text=True, timeout=60, check=False
+def test_people_ask_and_the_agent_is_killed_in_the_middle(site: Site) -> None:
+    """`Action:Replace` waits for a job; `hpadmin node reboot` follows to the end."""
+    replaced, rebooted, other = site.hosts()[:3]
+    before = {node: site.kinds(node).count("asking") for node in (replaced, rebooted)}
+    job, away = site.bystander(replaced), site.bystander(other)
+    old = site.instance(replaced)
+    KINDS["Action:Replace"].inject(site.lab, replaced)
+    labs.wait_until(
+        lambda: site.kinds(replaced)[-1] == "drain", PATIENCE, "the replacement waits for the job"
     )
-    assert second.returncode == 1
-    assert site.agent is not None
-    assert f"another agent leads this cluster: pid {site.agent.pid} on {os.uname().nodename}" in second.stderr
+    with tempfile.TemporaryFile("w+") as said:
+        order = subprocess.Popen(
+            ["docker", "exec", site.lab.controller().container, "hpadmin", "node", "reboot", rebooted, "--yes",
+             "--reason", "kernel update"],
+            stderr=said,
+        )  # fmt: skip
+        site.undisturbed(job)
+        labs.login(site.lab, "scancel", str(job))
+        # Its next machine has been made: the agent that did it goes, and nobody on the host takes part.
+        labs.wait_until(lambda: site.instance(replaced) != old, PATIENCE, "another instance")
+        site.run("sh", "-c", "kill -9 $(cat /run/hpadmin-agent.pid)")
+        site.run("service", "hpadmin-agent", "start")
+        labs.wait_until(lambda: site.in_service(replaced), PATIENCE, f"{replaced} back")
+        assert order.wait(PATIENCE) == 0
+        said.seek(0)
+        assert "back in service" in said.read()
+    site.undisturbed(away)
+    for node, count in before.items():
+        assert site.kinds(node).count("asking") == count + 1
+    assert site.reason(replaced) == "hpadmin: returned: replaced because of Action:Replace"
+    assert site.reason(rebooted) == "hpadmin: returned: rebooted because of kernel update"
+    assert any("kernel update" in event["text"] for event in site.story(rebooted)[rebooted])
+    labs.login(site.lab, "scancel", str(away))
 
 
-def test_bad_orders_change_nothing(site: Watched) -> None:
-    before = [(node.name, node.state.kept_out, node.reason) for node in site.reader.nodes()]
-    bad = subprocess.run(
-        site.command("node", "replace", hosts(site)[0], "nowhere", "i-0aaaaaaaaaaaaaaa1", "--yes"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def test_one_agent_leads(site: Site, tmp_path: Path) -> None:
+    """An agent on the host stands by while the lab's own leads, leads while that rests, and lets go when it dies."""
+    hpadmin = str(Path(sys.executable).with_name("hpadmin"))
+    command = [hpadmin, "agent", "run", "--lab", site.lab.name, "--state-dir", str(tmp_path)]
+    once = subprocess.run([*command, "--once"], capture_output=True, text=True, timeout=120, check=False)
+    pid = site.run("cat", "/run/hpadmin-agent.pid").strip()
+    host = site.lab.controller().instance.hostname
+    assert once.returncode == 1
+    assert f"another agent leads this cluster: pid {pid} on {host}" in once.stderr
+    site.run("service", "hpadmin-agent", "stop")
+    log = tmp_path / "agent.log"
+    with log.open("wb") as out:
+        outside = subprocess.Popen(command, stdout=out, stderr=out)
+    try:
+        labs.wait_until(lambda: "this agent leads" in log.read_text(), 120, "the agent on the host leads")
+        site.run("truncate", "-s", "0", LOG)
+        site.run("service", "hpadmin-agent", "start")
+        leader = f"another agent leads this cluster: pid {outside.pid} on {os.uname().nodename}"
+        labs.wait_until(lambda: leader in site.run("cat", LOG), 120, "the lab's own stands by")
+    finally:
+        outside.send_signal(signal.SIGKILL)
+        outside.wait(60)
+    labs.wait_until(lambda: "this agent leads" in site.run("cat", LOG), 120, "the lab's own leads again")
+
+
+def test_bad_orders_change_nothing(site: Site) -> None:
+    def kept_out() -> list[tuple[str, bool, str]]:
+        return [(node.name, node.state.kept_out, node.reason) for node in site.reader.nodes()]
+
+    before = kept_out()
+    words = ["node", "replace", site.hosts()[0], "nowhere", "i-0aaaaaaaaaaaaaaa1", "--yes"]
+    bad = site.lab.runner(site.controller).run(["hpadmin", *words], timeout=120)
     assert bad.returncode == 2
     assert "nowhere: is no node of this cluster" in bad.stderr
     assert "i-0aaaaaaaaaaaaaaa1: is no instance of this cluster" in bad.stderr
-    assert [(node.name, node.state.kept_out, node.reason) for node in site.reader.nodes()] == before
+    assert kept_out() == before

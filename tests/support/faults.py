@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import docker.errors
-
 from hpadmin.lab.cluster import Lab
-from tests.support.labs import wait_until
 
 XID = "kernel: NVRM: Xid (PCI:0000:01:00): 79, pid=71039, name=Media, GPU has fallen off the bus."
 """A line that a real kernel wrote (NVIDIA/open-gpu-kernel-modules #1010)."""
@@ -22,7 +18,7 @@ class FaultKind:
     name: str
     inject: Callable[[Lab, str], object]
     action: str
-    """``reboot`` or ``replace``; for a cut network the replacement that follows a reboot in vain."""
+    """``reboot`` or ``replace``."""
 
 
 def _on_controller(lab: Lab, *argv: str) -> None:
@@ -37,20 +33,9 @@ def _xid(lab: Lab, node: str) -> None:
     lab.runner(node).run(["tee", "-a", "/var/log/kern.log"], stdin=f"{XID}\n", timeout=30).check()
 
 
-def _pause(lab: Lab, node: str) -> None:
-    """Freeze the machine; on a busy host the kernel may need more than one attempt at that."""
-
-    def paused() -> bool:
-        with contextlib.suppress(docker.errors.APIError):
-            lab.fault(node, "pause")
-        return lab.node(node).running == "paused"
-
-    wait_until(paused, 60, f"{node} paused")
-
-
 FAULTS = (
     FaultKind("kill", lambda lab, node: lab.fault(node, "kill"), "reboot"),
-    FaultKind("pause", _pause, "reboot"),
+    FaultKind("pause", lambda lab, node: lab.fault(node, "pause"), "reboot"),
     FaultKind("GPU device gone", _gpu_gone, "reboot"),
     FaultKind("Xid 79 in the kernel log", _xid, "reboot"),
     FaultKind("disconnect", lambda lab, node: lab.fault(node, "disconnect"), "replace"),
