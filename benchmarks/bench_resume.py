@@ -45,8 +45,7 @@ def request() -> Source:
 
 def without_agent() -> list[StockOutcome]:
     source = labs.request(CONTROLLER, ("cpu", "ml.c5.xlarge", 4 * len(STOCK) + 4, "Compute", "cpu"))
-    options = {"lifecycle": "profile: container\n", "bundle": training.BUNDLE}
-    with labs.running_lab(training.with_shared_home(source), **options) as lab:
+    with labs.running_lab(training.with_shared_home(source), bundle=training.BUNDLE) as lab:
         return stock(lab, MODES[0], WATCHED)
 
 
