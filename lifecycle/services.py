@@ -130,6 +130,12 @@ def processes(machine: Machine, program: str) -> list[int]:
 
     A process of a container has more than one id: that of its own namespace and ours (proc_pid_status(5), NSpid).
     """
+    # A daemon that forks while we look, to go to the background or to reconfigure, may be missed twice: the child is
+    # not in the list yet, the parent is gone when its turn comes.
+    return _look_for(machine, program) or _look_for(machine, program)
+
+
+def _look_for(machine: Machine, program: str) -> list[int]:
     name, *arguments = program.split()
     found = []
     for entry in machine.path("/proc").iterdir():
