@@ -46,11 +46,7 @@ class JobControl(Protocol):
         ...
 
     def set_priority(self, job_id: int, priority: int) -> None:
-        """Set the priority of a job that waits: Slurm does not count it by itself any more, and forgets its Nice."""
-        ...
-
-    def release_priority(self, job_id: int, nice: int) -> None:
-        """Let Slurm count a job's priority again, with its Nice."""
+        """Set the priority of a job that waits: Slurm does not count it by itself any more."""
         ...
 
     def cancel(self, job_id: int) -> None:
@@ -99,11 +95,6 @@ class CommandJobControl:
 
     def set_priority(self, job_id: int, priority: int) -> None:
         self._scontrol("update", f"JobId={job_id}", f"Priority={priority}")
-
-    def release_priority(self, job_id: int, nice: int) -> None:
-        self._scontrol("update", f"JobId={job_id}", "Priority=INFINITE")
-        if nice:
-            self._scontrol("update", f"JobId={job_id}", f"Nice={nice}")
 
     def cancel(self, job_id: int) -> None:
         self.runner.run(["scancel", "-Q", str(job_id)], timeout=self.timeout).check()

@@ -11,7 +11,8 @@ Neither the order of basic nor AccrueTime can be set, but the priority can:
 >>> deserved(before, 1000, 6 * 86400, week)
 7000
 
-It is set for as long as the job waits, and Slurm counts it by itself again once it runs.
+It stays set: Slurm keeps it over further requeues, and `scontrol` can let it be counted again only while the job
+waits (``scontrol release``). The job's Nice is part of it and no longer counts by itself.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ class Place:
     """With which it started."""
     waiting_since: float
     """When it began to gain age, in seconds since the epoch."""
-    nice: int = 0
     base: int = 0
     """What Slurm gave it after the requeue; 0 before that."""
     raised: int = 0
@@ -43,7 +43,7 @@ def place_of(detail: JobDetail) -> Place:
     """Return the place of a job that runs for the first time."""
     raw = detail.raw
     since = number(raw.get("accrue_time")) or number(raw.get("eligible_time")) or detail.info.submit_time
-    return Place(number(raw.get("priority")), since, number(raw.get("nice")))
+    return Place(number(raw.get("priority")), since)
 
 
 def deserved(before: Place, base: int, now: float, configuration: Mapping[str, str]) -> int:

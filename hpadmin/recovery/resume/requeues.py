@@ -84,7 +84,6 @@ class Requeues:
         if detail is None or detail.info.state is not JobState.RUNNING:
             return  # the picture is older than the requeue
         if detail.restarts > record.restarts:
-            self._release_place(record)
             self._ran_again(record, detail, seen)
         else:
             self._desk.jobs.requeue(record.job_id)
@@ -94,6 +93,9 @@ class Requeues:
         if incident is not None:
             before = set(expand(incident.nodes)) if incident.nodes else set()
             self._desk.store.finish(incident, fold(sorted(set(expand(info.nodes)) - before)), seen.at)
+        place = self._desk.store.place(record)
+        if place is not None and not place.raised:  # the next time Slurm may give it another number
+            self._desk.store.keep_place(record, replace(place, base=0))
         about = {"restarts": detail.restarts, "nodes": info.nodes, "batch_host": info.batch_host}
         self._desk.save(record, State.WATCHED, seen.at, **about)
         log.warning("requeued job runs again", extra={"job": record.job_id, "nodes": info.nodes})
@@ -160,12 +162,6 @@ class Requeues:
     def _base(self, job_id: int) -> int:
         detail = self._desk.reader.job(job_id)
         return 0 if detail is None else number(detail.raw.get("priority"))
-
-    def _release_place(self, record: JobRecord) -> None:
-        place = self._desk.store.place(record)
-        if place is not None and place.raised:
-            self._desk.jobs.release_priority(record.job_id, place.nice)
-            self._desk.store.keep_place(record, replace(place, base=0, raised=0))
 
     def _let_go(self, record: JobRecord, seen: Observation) -> None:
         """A dead node never says that a job has completed there: mark it down.

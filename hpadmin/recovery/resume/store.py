@@ -56,7 +56,6 @@ CREATE TABLE IF NOT EXISTS places (
     submitted REAL NOT NULL,
     priority INTEGER NOT NULL,
     waiting_since REAL NOT NULL,
-    nice INTEGER NOT NULL,
     base INTEGER NOT NULL,
     raised INTEGER NOT NULL,
     PRIMARY KEY (job_id, submitted)
@@ -217,7 +216,7 @@ class Store:
     def place(self, job: JobRecord) -> Place | None:
         """Return what the job had in the queue before it was requeued first; None where it was never seen running."""
         row = self._db.execute(
-            "SELECT priority, waiting_since, nice, base, raised FROM places WHERE job_id = ? AND submitted = ?",
+            "SELECT priority, waiting_since, base, raised FROM places WHERE job_id = ? AND submitted = ?",
             (job.job_id, job.submitted),
         ).fetchone()
         return None if row is None else Place(*row)
@@ -225,7 +224,7 @@ class Store:
     def keep_place(self, job: JobRecord, place: Place) -> None:
         """Write it down."""
         self._db.execute(
-            "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?, ?, ?)",
             (job.job_id, job.submitted, *astuple(place)),
         )
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.slurm.resume import points
 from tests.slurm.resume.cluster import cluster
-from tests.slurm.resume.killed import CASES, play
+from tests.slurm.resume.killed import CASES, VICTIMS, play
 
 FILE = Path(__file__).parents[3] / "docs/evidence/resume-killed.json"
 AT_ONCE = 2
@@ -29,7 +29,11 @@ def main(names: list[str]) -> int:
     rows = {_name(row["way"], row["point"], row["killed"]): row for row in _recorded()}
     wanted = {_name(case.way, case.point, case.victim): case for case in CASES}
     left, writing = SimpleQueue[str](), Lock()
-    for name in names or wanted:
+    # Each point with one victim first, then with the others: also a record that was broken off tells of all points.
+    rounds = [list(wanted)[at :: len(VICTIMS)] for at in range(len(VICTIMS))]
+    for at, some in enumerate(zip(*rounds, strict=True)):
+        rounds[0][at], rounds[1][at], rounds[2][at] = (*some[at % 3 :], *some[: at % 3])
+    for name in names or [each for some in rounds for each in some]:
         left.put(name)
 
     def work() -> None:

@@ -173,9 +173,6 @@ class Jobs:
         self._rank(job_id, priority)
         self.world.deed(f"priority {job_id} {priority}")
 
-    def release_priority(self, job_id: int, nice: int) -> None:
-        self.world.deed(f"release {job_id} {nice}")
-
     def _rank(self, job_id: int, priority: int) -> None:
         detail = self.world.details[job_id]
         self.world.details[job_id] = replace(detail, raw={**detail.raw, "priority": priority})
