@@ -76,8 +76,8 @@ class Agent:
         """Look, let the parts work, then decide and act until nothing more is to be done at once.
 
         The parts come first: people wait for the jobs that they resume, and they need neither the provider nor
-        the probes, which take seconds when hosts are dead. A Slurm that does not answer is told to the log; the
-        next cycle looks again.
+        the probes, which take seconds when hosts are dead. While they are in a hurry, repairs make one step a
+        cycle. A Slurm that does not answer is told to the log; the next cycle looks again.
         """
         seen = self._look()
         if seen is not None:
@@ -88,7 +88,7 @@ class Agent:
                 return
             self.seen = self._complete(seen)
             book = self._book()
-            if not self._actor.perform(decide(self.seen, book, self.policy)):
+            if not self._actor.perform(decide(self.seen, book, self.policy)) or self.hurried:
                 break
             seen = self._look()
 
