@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from hpadmin.recovery.resume import messages
-from hpadmin.recovery.resume.child import Child
-from hpadmin.recovery.resume.messages import Phase, Request
+from hpadmin.recovery.resume.heartbeat import Heartbeat
+from hpadmin.recovery.resume.messages import Cause, Phase, Request
 from hpadmin.recovery.resume.ownjob import OwnJob, SupersededError
+from hpadmin.recovery.resume.watch import Attempt, Launch, Step
 from hpadmin.slurm.command import Completed
 
 WATCH = Request("aaaaaaaa", 0, Phase.WATCH)
@@ -107,27 +109,74 @@ def test_no_step_of_a_run_has_the_number_of_one_that_may_be_left(
     assert slurm.steps == used_up, "the next srun of the run need not do it again"
 
 
-@pytest.mark.parametrize(("silently", "left"), [(True, False), (False, True)])
-def test_a_silent_end_leaves_srun_no_last_word(tmp_path: Path, silently: bool, left: bool) -> None:
-    word, ready = tmp_path / "word", tmp_path / "ready"
-    # As srun does: a child that waits for its parent's end by a pipe.
-    program = f"""
-import os, time
+# As srun does: tell the step, and have a child that waits for its parent's end by a pipe.
+SRUN = """
+import os, sys, time
 reader, writer = os.pipe()
 if os.fork() == 0:
     os.close(writer)
-    open({str(ready)!r}, "w").close()
     os.read(reader, 1)
-    open({str(word)!r}, "w").close()
+    open(sys.argv[1], "w").close()
     os._exit(0)
+os.write(int(os.environ["HPADMIN_AUTO_RESUME_PIPE"]), b"82 0 2\\n")
 time.sleep(600)
 """
-    over, alive = os.pipe()
-    child = Child.start(sys.executable, [sys.executable, "-c", program], os.environ, "/", [alive])
-    os.close(alive)
-    while not ready.exists():
-        assert child.process.poll() is None
-    assert (child.silence() if silently else child.kill()) == -9
-    assert os.read(over, 1) == b"", "both processes are gone"
-    os.close(over)
-    assert word.exists() is left
+
+
+@dataclass
+class Srun:
+    """A stand-in for srun, and what an attempt is told about it."""
+
+    word: Path
+    noticed: bool = True
+    superseded: bool = False
+
+    def attempt(self) -> Attempt:
+        argv = (sys.executable, "-c", SRUN, str(self.word))
+        # No sign of progress is a reason to end the step at once.
+        return Attempt(
+            Launch(sys.executable, argv, dict(os.environ), "/"),
+            Heartbeat("/nonexistent", 0),
+            self._started,
+            lambda *_: False,
+            lambda _: (),
+            lambda _: self.noticed,
+            lambda: False,
+        )
+
+    def _started(self, step: Step) -> None:
+        if self.superseded:
+            raise SupersededError
+
+    def spoke(self) -> bool:
+        """Whether its child had a last word, once both are gone."""
+        while any(str(self.word).encode() in _command(each) for each in Path("/proc").iterdir()):
+            time.sleep(0.02)
+        return self.word.exists()
+
+
+def _command(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes() if process.name.isdigit() else b""
+    except OSError:
+        return b""
+
+
+def test_a_dead_step_is_ended_and_srun_may_say_so(tmp_path: Path) -> None:
+    srun = Srun(tmp_path / "word")
+    ended = srun.attempt().run()
+    assert (ended.status, ended.cause, ended.step) == (-9, Cause.HANG, Step(82, 0, 2))
+    assert srun.spoke()
+
+
+def test_before_a_requeue_srun_has_no_last_word(tmp_path: Path) -> None:
+    srun = Srun(tmp_path / "word", noticed=False)
+    assert srun.attempt().run().status == -9
+    assert not srun.spoke()
+
+
+def test_after_a_requeue_srun_has_no_last_word(tmp_path: Path) -> None:
+    srun = Srun(tmp_path / "word", superseded=True)
+    with pytest.raises(SupersededError):
+        srun.attempt().run()
+    assert not srun.spoke()
