@@ -66,6 +66,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         "Made by `python -m tests.slurm.resume.record_killed`: a job of two nodes loses one, somebody stands still at",
         "a point of its recovery, one process is killed with `-9` and (but for the supervisor) started again. Seconds",
         "are from the fault to the end of the job, three seconds of its second attempt included.",
+        f"{len(rows)} of {len(CASES)} cases were played.",
         "",
         "*resumed*: its step ran again once, with both tasks, and ended with 0. *not resumed, told why*: nothing ran",
         "twice, and `hpadmin job show` gives the reason. Either way no allocation and no process was left behind.",

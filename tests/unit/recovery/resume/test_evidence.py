@@ -1,0 +1,29 @@
+"""What was recorded of processes killed in the middle of a recovery says what it should."""
+
+from __future__ import annotations
+
+import json
+
+from tests.slurm.resume.killed import CASES
+from tests.slurm.resume.record_killed import FILE, table
+
+ROWS = json.loads(FILE.read_text())["cases"]
+
+
+def test_what_was_played_are_cases() -> None:
+    played = [(row["way"], row["point"], row["killed"]) for row in ROWS]
+    every = [(case.way, case.point, case.victim) for case in CASES]
+    assert played == [case for case in every if case in played]
+
+
+def test_every_job_was_resumed_once_or_its_user_told_why() -> None:
+    for row in ROWS:
+        assert row["outcome"] in ("resumed", "not resumed, told why"), row
+        assert row["left"] == []
+        assert row["more"] == 0
+        # Whoever of the cluster's own is killed, the job goes on.
+        assert row["outcome"] == "resumed" or row["killed"] == "supervisor", row
+
+
+def test_the_page_is_that_of_the_record() -> None:
+    assert FILE.with_suffix(".md").read_text() == table(ROWS)
