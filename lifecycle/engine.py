@@ -127,6 +127,7 @@ def _stage(machine: Machine, situation: Situation, stage: Stage, clock: Clock) -
     start = clock.now()
     if not stage.applies(situation):
         return Outcome(stage.name, "skipped")
+    log.info("%s: %s", stage.name, stage.title)
     changes: list[str] = []
     delays = stage.retry.delays(clock.draw)
     attempts = 0

@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import tarfile
 import time
 from collections.abc import Mapping
@@ -51,6 +52,12 @@ STATE = "/var/lib/hpadmin/lifecycle/state.json"
 """Where a node's lifecycle says how far it is."""
 FIRST_BOOT = "/var/lib/machine-first-boot"
 """Exit status of `on_create.sh`, once it has ended."""
+_BOOTED = "OnCreate exited"
+"""What a machine prints when its first boot is over (containers/slurm/init)."""
+_STAGE = re.compile(r" (?:INFO|WARNING) ([a-z]+(?:-[a-z]+)*): ")
+"""What the lifecycle says of a stage."""
+_PRINTED = 400
+"""Lines of a machine's output that are read."""
 LOG = "/var/log/provision/provisioning.log"
 
 _PRIVATE = (SECRETS, _ENGINE_FOLDER)
@@ -166,7 +173,7 @@ def look(container: Container) -> LabNode:
     running = str(container.status)
     status = running
     if running == "running":
-        status = _lifecycle_status(read_file(container, STATE))
+        status = _first_boot(container) or _lifecycle_status(read_file(container, STATE))
         # A lifecycle that died cannot say so; the machine can.
         if status.startswith("joining") and (read_file(container, FIRST_BOOT) or b"0").strip() != b"0":
             status = status.replace("joining", "failed")
@@ -227,6 +234,32 @@ def remove(container: Container) -> None:
     """Remove a container and its volumes; one that is gone already is no error."""
     with contextlib.suppress(docker.errors.NotFound):
         container.remove(force=True, v=True)
+
+
+def _first_boot(container: Container) -> str | None:
+    """Return how far a machine's first boot is; None when it is over, or cannot be told so.
+
+    From what the machine printed: that costs the engine nothing, whereas it starts a process for every file that it
+    reads from a running container, and a lab is looked at often while it comes up.
+    """
+    try:
+        printed = container.logs(tail=_PRINTED).decode(errors="replace")
+    except docker.errors.APIError:  # an engine that keeps no logs
+        return None
+    return joining(printed)
+
+
+def joining(printed: str) -> str | None:
+    """Return the status of a machine whose first boot printed this so far; None when that is over.
+
+    >>> joining("12:00:01,001 INFO identity: done in 0.1 s, 2 changes\\n12:00:01,010 INFO users: accounts\\n")
+    'joining (users)'
+    >>> joining("12:00:09,001 INFO on_create done\\nOnCreate exited 0\\n")
+    """
+    if not printed or _BOOTED in printed:
+        return None
+    stages = _STAGE.findall(printed)
+    return f"joining ({stages[-1]})" if stages else "joining"
 
 
 def _lifecycle_status(state: bytes | None) -> str:
