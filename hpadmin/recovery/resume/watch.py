@@ -142,7 +142,11 @@ class Attempt:
         """Return None while nothing is wrong, else the nodes that are lost (empty: it is not known which)."""
         now = time.monotonic()
         peers = liveness.connections(child.pid)
-        if len(peers) > len(self._peers) and self._missing_since is None:
+        if len(peers) >= step.node_count:
+            # Each slurmstepd holds one: what is gone was a message, as many come at the start. Taken for a
+            # slurmstepd's it would end a healthy step whose slurmd happens to be away.
+            self._peers, self._missing_since = peers, None
+        elif len(peers) > len(self._peers) and self._missing_since is None:
             self._peers = peers
         if self._peers - peers:
             if self._missing_since is None:

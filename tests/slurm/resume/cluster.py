@@ -93,7 +93,7 @@ for node; do
     if ! kill -0 $(cat /run/slurmd-$node.pid) 2>/dev/null; then
         slurmd -N $node
     elif [[ $(state $node) == *\* ]]; then
-        kill $(cat /run/slurmd-$node.pid)
+        kill -9 $(cat /run/slurmd-$node.pid)  # a slurmd that is told to end may hang
     fi
     [ $(state $node) = idle ] || { echo $node is sick; scontrol update nodename=$node state=resume 2>/dev/null; }
 done

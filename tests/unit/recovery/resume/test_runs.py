@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hpadmin.recovery.resume import messages
+from hpadmin.recovery.resume import liveness, messages, watch
+from hpadmin.recovery.resume.child import Child
 from hpadmin.recovery.resume.heartbeat import Heartbeat
 from hpadmin.recovery.resume.messages import Cause, Phase, Request
 from hpadmin.recovery.resume.ownjob import OwnJob, SupersededError
@@ -167,6 +168,38 @@ def test_a_dead_step_is_ended_and_srun_may_say_so(tmp_path: Path) -> None:
     ended = srun.attempt().run()
     assert (ended.status, ended.cause, ended.step) == (-9, Cause.HANG, Step(82, 0, 2))
     assert srun.spoke()
+
+
+@pytest.mark.parametrize(
+    ("seen", "asked"),
+    [
+        (["ab", "abm", "ab", "ab"], False),  # a message came and went
+        (["abm", "am", "a", "a"], True),  # so it did, and a slurmstepd died
+        (["ab", "a", "a"], True),
+        (["m", "ab", "ab"], False),
+        (["ab", "am", "am", "a", "a"], True),
+    ],
+)
+def test_a_slurmstepd_holds_its_connection_and_messages_do_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seen: list[str], asked: bool
+) -> None:
+    asks: list[Cause] = []
+    attempt = Srun(tmp_path / "word").attempt()
+
+    def suspected(step: Step, cause: Cause, nodes: tuple[str, ...], child: Child) -> bool:
+        asks.append(cause)
+        return False
+
+    attempt.suspected = suspected
+    attempt.heartbeat, attempt.step = None, Step(82, 0, 2)
+    attempt._next = float("inf")
+    monkeypatch.setattr(watch, "SETTLE_SECONDS", 0.0)
+    child = Child.start(sys.executable, [sys.executable, "-c", "pass"], os.environ, "/")
+    for peers in seen:
+        monkeypatch.setattr(liveness, "connections", lambda pid, peers=peers: frozenset(peers))
+        attempt._lost(child, attempt.step)
+    child.process.wait()
+    assert asks == [Cause.CUT] * asked
 
 
 def test_before_a_requeue_srun_has_no_last_word(tmp_path: Path) -> None:
