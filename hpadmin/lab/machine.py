@@ -62,6 +62,9 @@ LOG = "/var/log/provision/provisioning.log"
 
 _PRIVATE = (SECRETS, _ENGINE_FOLDER)
 
+_ATTEMPTS = 5
+"""Times that a file which changes while it is read is read again."""
+
 Files = Mapping[str, tuple[bytes, int]]
 """Absolute path to content and mode."""
 
@@ -189,11 +192,17 @@ def ready(container: Container) -> LabNode:
 
 def read_file(container: Container, path: str) -> bytes | None:
     """Return one file's content; None when it, or the container, is not there."""
-    try:
-        stream, _ = container.get_archive(path)
-        packed = io.BytesIO(b"".join(stream))
-    except docker.errors.NotFound:
-        return None
+    for attempt in range(_ATTEMPTS):
+        try:
+            stream, _ = container.get_archive(path)
+            packed = io.BytesIO(b"".join(stream))
+            break
+        except docker.errors.NotFound:
+            return None
+        except docker.errors.APIError as error:
+            # The engine looks at the file, then packs it: one that is replaced or goes in between is its error.
+            if "no such file" not in str(error.explanation) or attempt == _ATTEMPTS - 1:
+                raise
     with tarfile.open(fileobj=packed) as tar:
         member = tar.extractfile(tar.getmembers()[0])
         return member.read() if member else None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hpadmin.nodes.provider import Answer
+from hpadmin.nodes.report import HealthReport, Verdict
 from hpadmin.recovery import reasons
 from hpadmin.recovery.agent import Agent
 from hpadmin.recovery.journal import Journal
@@ -20,7 +21,12 @@ from hpadmin.slurm.reader import NodeInfo
 from tests.unit.recovery.world import Eyes, Killed, World
 
 NODES = 5
-POLICY = Policy(max_in_flight=2, storm_nodes=3, max_failures=2, settle=60, verify_within=120)
+PATIENCE = 1e5
+"""Seconds, of the world's time, in which everything that was begun must end."""
+PROTECTED = "n4"
+POLICY = Policy(
+    max_in_flight=2, storm_nodes=3, max_failures=2, settle=60, verify_within=120, protected=(PROTECTED,)
+)
 NAMES = st.sampled_from([f"n{index}" for index in range(NODES)])
 FOREIGN = ["bad PSU, ticket 4711", "maintenance", "action:replace", "hpadmin is wrong about this one"]
 
@@ -161,10 +167,12 @@ class Cluster(RuleBasedStateMachine):
             if reasons.read(node.reason).owner is Owner.FOREIGN and self._somebody_keeps_out(node.info())
         }
         jobs = dict(self.world.jobs_)
+        out = {name for name, node in self.world.nodes_.items() if node.info().state.kept_out}
         try:
             self.agent.cycle()
         finally:
             self._no_job_lost(jobs)
+            self._only_sound_nodes_return(out)
             for name, reason in foreign.items():
                 assert self.world.nodes_[name].reason == reason, f"{name}: a foreign Reason was overwritten"
                 assert self.world.nodes_[name].info().state.kept_out, f"{name}: a foreign drain was cleared"
@@ -175,6 +183,18 @@ class Cluster(RuleBasedStateMachine):
         return node.state.kept_out and (
             node.state.draining or node.state.failing or node.reason_user != "slurm"
         )
+
+    def _only_sound_nodes_return(self, out: set[str]) -> None:
+        """What the agent brings back runs, can be reached, and has nothing that its health check would find."""
+        for name in out:
+            node = self.world.nodes_[name]
+            if not node.info().state.kept_out:
+                machine = node.machine
+                sound = machine.up and not machine.cut and not machine.after
+                assert sound, f"{name} was brought back while its machine is away"
+                report = HealthReport.read(node.extra)
+                assert report is not None, f"{name} was brought back without a health report"
+                assert report.verdict is Verdict.PASSED, f"{name} was brought back ill"
 
     def _no_job_lost(self, before: dict[int, tuple[str, ...]]) -> None:
         """Only a dead node, or one that a person ordered to be repaired now, may take its jobs with it."""
@@ -196,6 +216,10 @@ class Cluster(RuleBasedStateMachine):
         self.calls_seen = len(self.world.calls)
 
     @invariant()
+    def protected_nodes_are_never_touched(self) -> None:
+        assert all(call.node != PROTECTED for call in self.world.calls)
+
+    @invariant()
     def never_more_in_flight_than_the_limit(self) -> None:
         book = self.journal.book(since=0)
         assert sum(record.in_flight for record in book.open.values()) <= POLICY.max_in_flight
@@ -206,8 +230,8 @@ class Cluster(RuleBasedStateMachine):
         self.world.moods = []
         for job in list(self.world.jobs_):
             self.world.finish(job)
-        quiet = 0
-        while quiet < 10 and self.world.now < 1e6:
+        quiet, end = 0, self.world.now + PATIENCE
+        while quiet < 10 and self.world.now < end:
             self.world.advance(60)
             self.agent.cycle()
             book = self.journal.book(since=0)

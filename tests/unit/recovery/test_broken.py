@@ -1,0 +1,94 @@
+"""The model finds what it is there for: decisions with one safety rule taken out, each of them caught."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from hpadmin.nodes.report import HealthReport
+from hpadmin.recovery import faulty, limits, steps
+from hpadmin.recovery.act import Actor
+from hpadmin.recovery.observe import observe_slurm
+from tests.unit.recovery.test_model import Cluster
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+# Found within seconds or not at all; nobody reads the example, so that none is made small.
+HUNT = settings(
+    max_examples=400,
+    stateful_step_count=40,
+    phases=[Phase.generate],
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def busy_nodes_count_as_empty(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(steps, "empty", lambda *_: True)
+
+
+def foreign_reasons_are_ours(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(steps, "_taken_over", lambda *_: None)
+
+
+def any_number_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(limits, "ask", lambda targets, *_: (targets, []))
+
+
+def every_node_is_back_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(steps, "_came_back", lambda *_: True)
+
+
+def every_report_is_new(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(HealthReport, "follows", lambda *_: True)
+    patch.setattr(steps, "_came_back", lambda record, node, _: node.state.responding)
+
+
+def ill_nodes_return(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(steps, "_verify", lambda record, node, *_: steps._resume(record, node))
+
+
+def protected_nodes_are_like_others(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        "hpadmin.recovery.agent.observe_slurm", lambda reader, *, at, protected: observe_slurm(reader, at=at)
+    )
+
+
+def failures_are_not_told(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Actor, "_give_up", lambda self, action: None)
+
+
+def the_dead_are_not_seen(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(steps, "came_back", lambda *_: True)
+
+
+def orders_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(faulty, "_ordered", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        busy_nodes_count_as_empty,
+        foreign_reasons_are_ours,
+        any_number_at_once,
+        every_node_is_back_at_once,
+        every_report_is_new,
+        ill_nodes_return,
+        protected_nodes_are_like_others,
+        failures_are_not_told,
+        the_dead_are_not_seen,
+        orders_are_forgotten,
+    ],
+)
+def test_a_broken_rule_is_found(monkeypatch: pytest.MonkeyPatch, broken: Break) -> None:
+    broken(monkeypatch)
+    with pytest.raises(BaseException) as found:
+        run_state_machine_as_test(Cluster, settings=HUNT)
+    failures = found.value.exceptions if isinstance(found.value, BaseExceptionGroup) else [found.value]
+    assert any(isinstance(each, AssertionError) for each in failures)
