@@ -100,10 +100,16 @@ CODES: dict[str, str] = {
     # Auto-resume
     "resume-expansion": "a running job cannot get, or give up, a node",
     "resume-requeue": "jobs are not requeued",
+    "resume-impossible": "jobs with auto-resume are refused: they can neither change nodes nor be requeued",
+    "resume-extra": "extra_constraints takes the field in which jobs ask for help; they are refused",
+    "resume-prolog": "PrologFlags=Alloc: jobs are requeued instead of getting another node",
+    "resume-forgotten": "MinJobAge is so short that jobs which lost their node are forgotten",
     "resume-return": "a node that was down does not come back, or its job loses it meanwhile",
     "resume-timeout": "a dead node is never noticed",
     "reboot-timeout": "RebootProgram is set, and ResumeTimeout is too short for a reboot",
     "resume-plugin": "plugstack.conf does not load the auto-resume plugin",
+    "resume-plugin-argument": "the auto-resume plugin does not take this argument in plugstack.conf",
+    "resume-plugin-required": "the auto-resume plugin is required: without it no srun starts",
     "resume-plugin-pattern": "plugstack.conf includes by pattern, which does not reach nodes under configless",
     # Permissions
     "permissions": "a file's mode is refused by a daemon, or lets everybody write, or nobody read",

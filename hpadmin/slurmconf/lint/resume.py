@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 
 from hpadmin.slurmconf import plugstack
+from hpadmin.slurmconf.document import Document
 from hpadmin.slurmconf.grammar import FileKind
 from hpadmin.slurmconf.lint.finding import Finding, Rule, Subject, info, warning
 from hpadmin.slurmconf.lint.values import number, tokens
@@ -13,6 +15,14 @@ from hpadmin.slurmconf.view import View
 
 PLUGIN = "auto_resume"
 """Part of the SPANK plugin's file name."""
+
+
+_AT_ALLOCATION = frozenset(
+    {"alloc", "contain", "deferbatch", "forcerequeueonfail", "nohold", "runinjob", "x11"}
+)
+"""PrologFlags that are or imply Alloc: slurmd then runs no step on a node that joined later."""
+_MIN_JOB_AGE = 30
+"""Seconds: some cycles of an agent that Slurm or a provider keeps waiting."""
 
 
 def settings(subject: Subject) -> Iterator[Finding]:
@@ -31,6 +41,34 @@ def settings(subject: Subject) -> Iterator[Finding]:
     if "disable_job_shrink" in parameters:
         message = "auto-resume cannot take a failed node out of a running job with disable_job_shrink"
         yield warning(place, "resume-expansion", message)
+    if "extra_constraints" in parameters:
+        message = (
+            "auto-resume asks for help in the job's Extra, which extra_constraints takes for itself: "
+            "jobs that want it are refused at submission"
+        )
+        yield warning(place, "resume-extra", message)
+    at_allocation = tokens(view, "PrologFlags") & _AT_ALLOCATION
+    if at_allocation:
+        message = (
+            f"with PrologFlags={','.join(sorted(at_allocation))} no node can join a running job: "
+            "auto-resume requeues it, unless it holds a spare (--auto-resume-spares)"
+        )
+        yield info(_place(view, "PrologFlags"), "resume-prolog", message)
+    in_place = "permit_job_expansion" in parameters and "disable_job_shrink" not in parameters
+    in_place = in_place and not at_allocation
+    if not in_place and view.value("JobRequeue", "1") == "0":
+        message = (
+            "a running job gets no other nodes (SchedulerParameters, PrologFlags) and is not requeued (JobRequeue=0): "
+            "jobs with --auto-resume are refused at submission, unless they say --requeue"
+        )
+        yield warning(_place(view, "JobRequeue"), "resume-impossible", message)
+    remembered = number(view, "MinJobAge")
+    if remembered is not None and remembered < _MIN_JOB_AGE:
+        message = (
+            f"with MinJobAge={remembered} Slurm may forget a job that ended with its node "
+            f"before the agent has seen it; {_MIN_JOB_AGE} s or more let it be requeued"
+        )
+        yield warning(_place(view, "MinJobAge"), "resume-forgotten", message)
     if view.value("JobRequeue", "1") == "0":
         message = (
             "with JobRequeue=0 a job with GRES that lost a node ends, unless it was submitted with --requeue"
@@ -63,6 +101,30 @@ def _place(view: View, key: str) -> Origin:
     return setting.origin if setting is not None else Origin(view.name, 0, 0)
 
 
+_ARGUMENT = re.compile(r"python=/\S+")
+
+
+def _plugstack(subject: Subject) -> Mapping[str, Document]:
+    seen = subject.files.get(FileKind.PLUGSTACK)
+    return seen.documents if seen is not None else {}
+
+
+def arguments(subject: Subject) -> Iterator[Finding]:
+    """What the plugin is told in plugstack.conf: the Python that holds hpadmin, and nothing else."""
+    for name, document in _plugstack(subject).items():
+        for line in plugstack.lines(document):
+            if line.option == "include" or line.plugin != "spank_auto_resume.so":
+                continue
+            place = Origin(name, line.number, line.place)
+            for argument in line.arguments:
+                if not _ARGUMENT.fullmatch(argument):
+                    message = f"spank_auto_resume.so takes python=/path/to/python3, not {argument}"
+                    yield warning(place, "resume-plugin-argument", message)
+            if line.option == "required":
+                message = "required: where the plugin cannot be loaded no srun starts at all; optional lets them run"
+                yield info(place, "resume-plugin-required", message)
+
+
 def plugin(subject: Subject) -> Iterator[Finding]:
     """The SPANK plugin, which plugstack.conf must load by name."""
     if subject.references is None or not subject.whole:
@@ -84,4 +146,4 @@ def plugin(subject: Subject) -> Iterator[Finding]:
         yield info(Origin("plugstack.conf", 0, 0), "resume-plugin", message)
 
 
-RULES: tuple[Rule, ...] = (settings, plugin)
+RULES: tuple[Rule, ...] = (settings, plugin, arguments)
