@@ -6,14 +6,15 @@
  * (hpadmin.recovery.resume), with the rights of the user. An srun without the option is not touched.
  *
  *   sbatch, salloc   the option travels to every srun of the job in Slurm's own way; the job gets --no-kill,
- *                    so that it outlives the loss of a node, and K nodes more with --auto-resume-spares=K
+ *                    so that it outlives the loss of a node, and K nodes more with --auto-resume-spares=K.
+ *                    What could never be resumed is refused here, with the reason
  *   srun             the supervisor takes over, unless it is itself our parent; then the step's id is told
  *                    to it through a pipe
  *   slurmstepd       only knows the options' names, because srun hands them on
  *
  * plugstack.conf:  optional spank_auto_resume.so [python=/path/to/python3]
  *
- * Whatever goes wrong here leaves a plain srun: the plugin warns and steps aside. See spank(7).
+ * Whatever goes wrong in srun leaves a plain srun: the plugin warns and steps aside. See spank(7).
  */
 #include <errno.h>
 #include <limits.h>
@@ -25,6 +26,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <slurm/slurm.h>
 #include <slurm/slurm_errno.h>
 #include <slurm/spank.h>
 
@@ -41,11 +43,16 @@ SPANK_PLUGIN(auto_resume, 1);
 
 #define MAX_ARGUMENTS (1024 * 1024) /* bytes of command line: more than the kernel takes for srun itself */
 
-/* Slurm's commands export their options and this function; other programs that load SPANK do not. */
+#define MIN_HEARTBEAT 5 /* seconds; hpadmin.recovery.resume.heartbeat */
+
+/* Slurm's commands export their options, their configuration and these; other programs that load SPANK do not. */
 struct slurm_options;
 extern struct slurm_options opt __attribute__((weak));
 extern int slurm_option_set(struct slurm_options *, const char *, const char *, bool) __attribute__((weak));
 extern char *slurm_option_get(struct slurm_options *, const char *) __attribute__((weak));
+extern bool slurm_option_isset(struct slurm_options *, const char *) __attribute__((weak));
+extern slurm_conf_t slurm_conf __attribute__((weak));
+extern void slurm_xfree(void **) __attribute__((weak));
 
 static const char *python = PYTHON;
 static bool supervised; /* our parent is the supervisor */
@@ -111,27 +118,119 @@ int slurm_spank_init(spank_t spank, int argc, char **argv)
 	return ESPANK_SUCCESS;
 }
 
+/* End sbatch or salloc before anything is submitted. An "optional" plugin cannot do so by a return value. */
+static void __attribute__((noreturn)) refuse(const char *why)
+{
+	slurm_error("auto_resume: %s", why);
+	exit(1);
+}
+
+/* The option's argument as Slurm holds it, copied; "" when it has none. */
+static void read_option(const char *name, char *into, size_t size)
+{
+	char *value = slurm_option_get(&opt, name);
+
+	snprintf(into, size, "%s", value ? value : "");
+	if (value && slurm_xfree)
+		slurm_xfree((void **) &value);
+}
+
+/* Is `word` one of a comma-separated list, alone or before an equals sign? */
+static bool has_word(const char *list, const char *word)
+{
+	size_t length = strlen(word);
+
+	for (const char *at = list; at && *at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+		if (!strncasecmp(at, word, length) && (!at[length] || strchr(",=", at[length])))
+			return true;
+	return false;
+}
+
+static bool asks_for_gres(void)
+{
+	static const char *const names[] = { "gres", "gpus", "gpus-per-node", "gpus-per-socket",
+					     "gpus-per-task", "tres-per-task" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (slurm_option_isset(&opt, names[i]))
+			return true;
+	return false;
+}
+
+/*
+ * Refuse a job whose steps could never be resumed after the loss of a node, neither in place nor by a requeue,
+ * because this cluster's configuration does not allow it; warn where only its own options are in the way.
+ * The rules are those of hpadmin.recovery.resume.decide. What only slurmctld knows, such as that whole nodes
+ * bring their GRES along, is not judged here.
+ */
+static void check_configuration(void)
+{
+	char requeue[32];
+	const char *parameters = slurm_conf.sched_params, *not_in_place = NULL, *not_requeued = NULL;
+	bool configured = true;
+
+	if (has_word(parameters, "extra_constraints"))
+		refuse("SchedulerParameters=extra_constraints takes the field Extra, in which the job would ask for help");
+
+	if (has_word(parameters, "disable_job_shrink")) {
+		not_in_place = "SchedulerParameters has disable_job_shrink";
+	} else if (!spares && !has_word(parameters, "permit_job_expansion")) {
+		not_in_place = "SchedulerParameters lacks permit_job_expansion";
+	} else if (!spares && (slurm_conf.prolog_flags & (PROLOG_FLAG_ALLOC | PROLOG_FLAG_CONTAIN))) {
+		not_in_place = "PrologFlags has Alloc or Contain";
+	} else if (!spares && asks_for_gres()) {
+		not_in_place = "Slurm adds no nodes to a job with GRES (--auto-resume-spares=K holds some)";
+		configured = false;
+	}
+
+	read_option("requeue", requeue, sizeof(requeue));
+	if (!strcmp(requeue, "invalid-context"))
+		not_requeued = "only batch jobs are requeued";
+	else if (!strcmp(requeue, "no-requeue"))
+		not_requeued = "--no-requeue forbids to requeue it";
+	else if (strcmp(requeue, "requeue") && !slurm_conf.job_requeue)
+		not_requeued = "JobRequeue=0 forbids to requeue it (--requeue allows it)";
+
+	if (not_in_place && not_requeued)
+		slurm_error("auto_resume: this job cannot be resumed when a node fails: %s, and %s", not_in_place,
+			    not_requeued);
+	if (not_in_place && not_requeued && configured)
+		refuse("it is not submitted; without --auto-resume it would be");
+}
+
+/* FILE:SECONDS or log:SECONDS; a relative FILE is that of the step's folder. */
+static void check_heartbeat(void)
+{
+	const char *colon = strrchr(heartbeat, ':');
+	long seconds;
+
+	if (*heartbeat && (!colon || colon == heartbeat ||
+			   take_number(colon + 1, MIN_HEARTBEAT, INT_MAX, &seconds) != ESPANK_SUCCESS))
+		refuse("--auto-resume-heartbeat is FILE:SECONDS or log:SECONDS, of 5 seconds or more");
+}
+
 /* sbatch and salloc: the job shall outlive a lost node, and hold the spares. */
 static void prepare_allocation(void)
 {
-	if (!&opt || !slurm_option_set || !slurm_option_get) {
+	char given[32], wanted[32];
+	long nodes = 0;
+
+	if (!&opt || !&slurm_conf || !slurm_option_set || !slurm_option_get || !slurm_option_isset) {
 		slurm_error("auto_resume: this command does not export its options: give --no-kill yourself");
 		return;
 	}
+	check_configuration();
 	if (slurm_option_set(&opt, "no-kill", "set", false))
 		slurm_error("auto_resume: cannot set --no-kill: give it yourself");
 	if (!spares)
 		return;
 
-	char *given = slurm_option_get(&opt, "nodes");
-	char wanted[32];
-	long nodes = 0;
-	if (!given || take_number(given, 1, 1000000, &nodes) != ESPANK_SUCCESS)
-		slurm_error("auto_resume: --auto-resume-spares needs --nodes=N with one number: no spares are added");
-	else if (snprintf(wanted, sizeof(wanted), "%ld", nodes + spares) < 0 ||
-		 slurm_option_set(&opt, "nodes", wanted, false))
-		slurm_error("auto_resume: cannot add %ld spares to --nodes", spares);
-	/* `given` comes from Slurm's own allocator, whose free is not exported: a few bytes, once. */
+	read_option("nodes", given, sizeof(given));
+	if (take_number(given, 1, 1000000, &nodes) != ESPANK_SUCCESS)
+		refuse("--auto-resume-spares needs --nodes=N with one number");
+	snprintf(wanted, sizeof(wanted), "%ld", nodes + spares);
+	if (slurm_option_set(&opt, "nodes", wanted, false))
+		refuse("cannot add the spares to --nodes");
 }
 
 /* Read this process's command line into `buffer` and point `into` at each word; returns their count, or -1. */
@@ -194,6 +293,11 @@ int slurm_spank_init_post_opt(spank_t spank, int argc, char **argv)
 	(void) spank, (void) argc, (void) argv;
 	const char *parent = getenv(PARENT_VARIABLE), *pipe = getenv(PIPE_VARIABLE);
 
+	if (spank_context() == S_CTX_ALLOCATOR) {
+		check_heartbeat();
+		if ((spares || *heartbeat) && retries == -1)
+			refuse("--auto-resume-spares and --auto-resume-heartbeat need --auto-resume=1");
+	}
 	if (retries <= 0)
 		return ESPANK_SUCCESS;
 	if (spank_context() == S_CTX_ALLOCATOR) {
