@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hpadmin.errors import InvalidInput, OperationFailed, Problem
 from hpadmin.nodes.provider import Repair
+from hpadmin.recovery import tables
+from hpadmin.recovery.resume import limits
+from hpadmin.recovery.resume.limits import Limits
 
 OUTSIDE = ("machine-failed", "unreachable", "slurmd-lost")
 """Faults that no node tells of itself (hpadmin/nodes/faults.toml)."""
@@ -59,39 +62,16 @@ class Policy:
     """Nodes never touched, beside the controllers."""
 
     @staticmethod
-    def from_mapping(data: Mapping[str, Any], *, path: str = "policy") -> Policy:
-        """Check and take the ``[policy]`` table. Raises InvalidInput with every problem."""
-        problems = []
-        values: dict[str, Any] = {}
-        known = {item.name: item for item in fields(Policy)}
-        for key, value in data.items():
-            if key not in known:
-                problems.append(Problem(f"{path}.{key}", "no such setting"))
-                continue
-            kind = str(known[key].type)
-            if kind == "bool" and not isinstance(value, bool):
-                problems.append(Problem(f"{path}.{key}", f"must be true or false, not {value!r}"))
-            elif kind in ("int", "float") and (isinstance(value, bool) or not isinstance(value, int | float)):
-                problems.append(Problem(f"{path}.{key}", f"must be a number, not {value!r}"))
-            elif kind == "int" and not isinstance(value, int):
-                problems.append(Problem(f"{path}.{key}", f"must be a whole number, not {value!r}"))
-            elif kind in ("int", "float") and value < 0:
-                problems.append(Problem(f"{path}.{key}", f"must not be negative, is {value!r}"))
-            elif kind.startswith("Mapping"):
-                problems += _actions(value, f"{path}.{key}")
-                values[key] = value
-            elif kind.startswith("tuple"):
-                if isinstance(value, list) and all(isinstance(item, str) for item in value):
-                    values[key] = tuple(value)
-                else:
-                    problems.append(Problem(f"{path}.{key}", f"must be a list of strings, not {value!r}"))
-            else:
-                values[key] = float(value) if kind == "float" else value
+    def read(data: object, path: str = "policy") -> tuple[Policy, list[Problem]]:
+        """Check and take the table; what is wrong comes back as problems, all of them."""
+        values, problems = tables.read(Policy, data, path)
+        if "actions" in values:
+            problems += _actions(values["actions"], f"{path}.actions")
         if problems:
-            raise InvalidInput("the agent's policy is not valid", problems)
+            return Policy(), problems
         if "actions" in values:
             values["actions"] = {code: Repair(action) for code, action in values["actions"].items()}
-        return Policy(**values)
+        return Policy(**values), []
 
 
 def _actions(value: Any, path: str) -> list[Problem]:
@@ -114,6 +94,7 @@ class Settings:
     """The whole of ``agent.toml``."""
 
     policy: Policy = Policy()
+    resume: Limits = field(default_factory=Limits)
     provider: Mapping[str, Any] = field(default_factory=dict)
     """The ``[provider]`` table, read by `hpadmin.nodes.providers`."""
     interval: float = 5
@@ -137,16 +118,19 @@ class Settings:
             raise OperationFailed(f"{path} cannot be read: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InvalidInput(f"{path} is not TOML: {error}") from error
-        unknown = set(data) - {"policy", "provider", "interval", "probe", "metrics"}
-        if unknown:
-            raise InvalidInput(
-                f"{path} is not valid", [Problem(key, "no such setting") for key in sorted(unknown)]
-            )
+        known = {"policy", "resume", "provider", "interval", "probe", "metrics"}
+        problems = [Problem(key, "no such setting") for key in sorted(set(data) - known)]
         interval = data.get("interval", 5)
         if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0.2 <= interval <= 600:
-            raise InvalidInput(f"{path} is not valid", [Problem("interval", "must be 0.2 to 600 seconds")])
+            problems.append(Problem("interval", "must be 0.2 to 600 seconds"))
+        policy, wrong = Policy.read(data.get("policy", {}))
+        resume, wrong_too = limits.read(data.get("resume", {}))
+        problems += [*wrong, *wrong_too]
+        if problems:
+            raise InvalidInput(f"{path} is not valid", problems)
         return Settings(
-            policy=Policy.from_mapping(data.get("policy", {})),
+            policy=policy,
+            resume=resume,
             provider=data.get("provider", {}),
             interval=float(interval),
             probe=bool(data.get("probe", True)),

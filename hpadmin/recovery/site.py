@@ -111,7 +111,10 @@ class Site:
             from hpadmin.recovery.resume.part import over_commands
 
             examiner = OnNodes(self.provider.runner)
-            parts.append(over_commands(self.reader, self.control, self.runner, self.state_dir, examiner))
+            limits = self.settings.resume
+            parts.append(
+                over_commands(self.reader, self.control, self.runner, self.state_dir, examiner, limits)
+            )
             parts += _upkeep(self.provider)
         return Agent(
             self.reader,

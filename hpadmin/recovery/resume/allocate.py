@@ -45,7 +45,7 @@ def allocate(argv: Sequence[str], job: OwnJob, limit: float) -> int:
             if salloc.ended_by_user:
                 raise InterruptedStepError
             if time.monotonic() > deadline:
-                raise GivenUpError(f"No node came within {limit / 60:.0f} minutes.")
+                raise GivenUpError(f"No node came within {limit / 60:g} minutes.")
             if int(time.monotonic() * 5) % 25 == 0 and job.glance()[0] != "RUNNING":
                 raise GivenUpError("The job is over.")
         said += _read(reader)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpadmin.recovery.resume.facts import Health, History, JobView, Limits, NodeView
+from hpadmin.recovery.resume.facts import Health, History, JobView, NodeView
+from hpadmin.recovery.resume.limits import Limits
 from hpadmin.recovery.resume.messages import Action, Answer, Cause, Request
 from hpadmin.slurm.hostlist import fold
 
@@ -24,7 +25,8 @@ def decide(
     """
 
     def answer(action: Action, text: str, bad: tuple[str, ...] = ()) -> Answer:
-        return Answer(request.id, request.step, action, bad, text)
+        within = limits.within if action is Action.RETRYSTEP else 0
+        return Answer(request.id, request.step, action, bad, within, text)
 
     # A step that runs is not hurt by the death of a slurmd; one that is to start again cannot do so there.
     no_slurmd = request.cause is not Cause.SILENT
@@ -81,5 +83,5 @@ def _why_not_in_place(request: Request, job: JobView, bad: tuple[str, ...], left
     if job.gres:
         return "Slurm cannot add nodes to a job with GRES"
     if not job.can_grow:
-        return "SchedulerParameters lacks permit_job_expansion, or has disable_job_shrink"
+        return "no node can join (permit_job_expansion is missing, disable_job_shrink is set, or PrologFlags has Alloc)"
     return ""

@@ -14,11 +14,11 @@ from hpadmin.recovery.resume.examine import Examiner
 from hpadmin.recovery.resume.facts import (
     Health,
     JobView,
-    Limits,
     NodeView,
     Reach,
     has_gres,
 )
+from hpadmin.recovery.resume.limits import Limits
 from hpadmin.recovery.resume.messages import Action, Answer, Cause, Request
 from hpadmin.recovery.resume.reach import reach as speak
 from hpadmin.recovery.resume.store import Incident, JobRecord, State, Store
@@ -51,6 +51,11 @@ class Desk:
     limits: Limits = field(default_factory=Limits)
     reacher: Reacher | None = None
     examiner: Examiner | None = None
+    _kept_out: set[str] = field(default_factory=set, init=False)
+    """Nodes that were marked in this cycle: a rack holds many jobs, and the picture is that of its start."""
+    _given_up: set[str] = field(default_factory=set, init=False)
+    _reached: dict[str, Reach] = field(default_factory=dict, init=False)
+    """What was found out in this cycle: a dead node is waited for once, not once for each of its jobs."""
 
     def save(self, record: JobRecord, state: State, now: float, **about: object) -> JobRecord:
         return self.store.save(replace(record, state=state, **about), now)  # type: ignore[arg-type]
@@ -117,10 +122,11 @@ class Desk:
         for view in bad:
             node = seen.nodes[view.name]
             foreign = reasons.read(node.reason).owner is reasons.Owner.FOREIGN and node.state.kept_out
-            if view.marked or foreign or view.name in seen.protected:
+            if view.marked or foreign or view.name in seen.protected or view.name in self._kept_out:
                 continue
             reason = reasons.write("replace", f"{view.why} (found for job {job_id})")
             self.nodes.set_state([view.name], NewState.FAIL, reason)
+            self._kept_out.add(view.name)
 
     def requeue(self, job_id: int, views: Iterable[NodeView], seen: Observation) -> None:
         """Put a job back into the queue, past its dead nodes.
@@ -136,11 +142,13 @@ class Desk:
     def give_up(self, name: str, why: str, seen: Observation, job_id: int) -> None:
         """Mark a dead node down, under the Reason that keeps it out already, whosever that is."""
         node = seen.nodes[name]
-        if node.state.down or name in seen.protected:
+        if node.state.down or name in seen.protected or name in self._given_up:
             return
         kept = node.reason.partition(" : ")[0] if node.state.kept_out else ""
         reason = kept or reasons.write("replace", f"{why} (found for job {job_id})")
         self.nodes.set_state([name], NewState.DOWN, reason)
+        self._kept_out.add(name)
+        self._given_up.add(name)
 
     def reach(self, names: Iterable[str], seen: Observation) -> dict[str, Reach]:
         """Speak to the slurmds of `names`; those that do not answer get a second chance at once.
@@ -148,13 +156,19 @@ class Desk:
         A connection is the kernel's work, and a lost packet comes again after a second: where there is none, the
         second chance is short. A host that has it and hangs gets as long as before.
         """
+        wanted = [name for name in names if name in seen.nodes]
         targets = {
             name: (node.address, node.port or SLURMD_PORT)
-            for name in names
-            if (node := seen.nodes.get(name)) is not None and node.address and not node.state.powered_away
+            for name in wanted
+            if name not in self._reached
+            and (node := seen.nodes[name]).address
+            and not node.state.powered_away
         }
-        if not targets:
-            return {}
+        if targets:
+            self._reached.update(self._speak(targets))
+        return {name: self._reached[name] for name in wanted if name in self._reached}
+
+    def _speak(self, targets: Mapping[str, tuple[str, int]]) -> dict[str, Reach]:
         ask, patience = self.reacher or speak, self.limits.silent_after
         found = ask(targets, timeout=patience)
         again = {name: targets[name] for name, how in found.items() if how in (Reach.SILENT, Reach.LOST)}
@@ -162,6 +176,21 @@ class Desk:
             return found
         hangs = any(found[name] is Reach.SILENT for name in again)
         return {**found, **ask(again, timeout=patience if hangs else patience / 2)}
+
+
+_AT_ALLOCATION = frozenset(
+    {"alloc", "contain", "deferbatch", "forcerequeueonfail", "nohold", "runinjob", "x11"}
+)
+"""PrologFlags that are or imply Alloc (slurm.conf(5))."""
+
+
+def prolog_at_allocation(flags: str) -> bool:
+    """Tell whether these PrologFlags run the Prolog when a job starts, not when its first step does.
+
+    Then a slurmd runs no step of a job that it was not told of at its start (`_wait_for_request_launch_prolog`,
+    src/slurmd/slurmd/req.c): one on a node that joined later fails, and the node is drained for it.
+    """
+    return not _AT_ALLOCATION.isdisjoint(flags.lower().split(","))
 
 
 def job_view(detail: JobDetail, seen: Observation, configuration: Mapping[str, str]) -> JobView:
@@ -174,7 +203,11 @@ def job_view(detail: JobDetail, seen: Observation, configuration: Mapping[str, s
         batch=detail.batch,
         requeue=detail.requeue,
         gres=has_gres(_gres_words(detail), seen.nodes, held, detail.exclusive),
-        can_grow="permit_job_expansion" in parameters and "disable_job_shrink" not in parameters,
+        can_grow=(
+            "permit_job_expansion" in parameters
+            and "disable_job_shrink" not in parameters
+            and not prolog_at_allocation(configuration.get("PrologFlags", ""))
+        ),
     )
 
 

@@ -76,22 +76,6 @@ class History:
     """Failures in a row that came within `Limits.quick` seconds after a resume."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How patient the site is. Times are seconds."""
-
-    resumes: int = 10
-    """Of one job, over all its runs; a user may ask for fewer."""
-    quick: float = 60
-    """A step that fails so soon after a resume made no progress."""
-    quick_failures: int = 3
-    """So many of those in a row are the program's fault."""
-    silent_after: float = 3
-    """A host that takes connections and says nothing for so long, twice, hangs."""
-    diagnosis: float = 30
-    """After this time an unsure node counts as good: what cannot be read is no fault."""
-
-
 def judge(node: NodeInfo, seen: Observation, reach: Reach | None, since: float = float("inf")) -> NodeView:
     """Judge one node by its state, its own health report and, where it was spoken to, its slurmd.
 

@@ -25,6 +25,8 @@ from hpadmin.slurm.hostlist import HostlistError, expand, fold
 MARK = "<auto-resume/1 "
 """How every record begins; a job whose Extra holds it is one of ours."""
 
+SERVICE_SECONDS = 3600
+"""A step waits so long for a node where the answer does not say: the original's service timeout."""
 MAX_TEXT = 300
 """Characters that the words for people in an answer may have."""
 MAX_RECORDS = 64
@@ -136,6 +138,8 @@ class Answer:
     action: Action
     bad: tuple[str, ...] = ()
     """Nodes to drop."""
+    within: int = 0
+    """Seconds that other nodes may be waited for; 0 stands for `SERVICE_SECONDS`."""
     text: str = field(default="", compare=False)
     """For people; at most `MAX_TEXT` characters arrive."""
 
@@ -144,6 +148,8 @@ class Answer:
         fields: dict[str, object] = {"step": self.step, "id": self.id, "action": self.action}
         if self.bad:
             fields["bad"] = fold(self.bad)
+        if self.within:
+            fields["within"] = self.within
         return _write(fields, self.text)
 
 
@@ -233,12 +239,12 @@ def _request(body: str) -> Request | None:
 def _answer(body: str) -> Answer | None:
     fields, text = _read(body)
     identity, action, step = fields.get("id", ""), fields.get("action", ""), _number(fields, "step")
-    bad = _hosts(fields.get("bad", ""))
+    bad, within = _hosts(fields.get("bad", "")), _number(fields, "within")
     if not _ID.fullmatch(identity) or action not in set(Action) or "step" not in fields:
         return None
-    if step is None or bad is None:
+    if step is None or bad is None or within is None:
         return None
-    return Answer(identity, step, Action(action), bad, text)
+    return Answer(identity, step, Action(action), bad, within, text)
 
 
 def _number(fields: Mapping[str, str], key: str) -> int | None:

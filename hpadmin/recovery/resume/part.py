@@ -17,7 +17,7 @@ from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.resume.control import CommandJobControl, Hints, JobControl
 from hpadmin.recovery.resume.desk import Desk, Reacher
 from hpadmin.recovery.resume.examine import Examiner
-from hpadmin.recovery.resume.facts import Limits
+from hpadmin.recovery.resume.limits import Limits
 from hpadmin.recovery.resume.questions import Questions
 from hpadmin.recovery.resume.requeues import Requeues
 from hpadmin.recovery.resume.store import State, Store, path_in
@@ -40,10 +40,11 @@ def over_commands(
     runner: Runner,
     state_dir: Path,
     examiner: Examiner | None = None,
+    limits: Limits | None = None,
 ) -> ResumePart:
     """Return the part as the agent runs it: over Slurm's commands, its store in the state directory."""
-    control = CommandJobControl(runner)
-    return ResumePart(reader, nodes, control, Store(path_in(state_dir)), examiner=examiner)
+    control, store = CommandJobControl(runner), Store(path_in(state_dir))
+    return ResumePart(reader, nodes, control, store, limits or Limits(), examiner=examiner)
 
 
 @dataclass

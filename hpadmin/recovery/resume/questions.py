@@ -17,6 +17,7 @@ from hpadmin.recovery.resume.facts import (
     judge,
     lost,
 )
+from hpadmin.recovery.resume.limits import Limits
 from hpadmin.recovery.resume.messages import Action, Answer, Cause, Phase, Request
 from hpadmin.recovery.resume.place import place_of
 from hpadmin.recovery.resume.store import Incident, JobRecord, State
@@ -169,7 +170,7 @@ class Questions:
             incident = self._desk.store.begin(record, request.id, request.step, request.cause, seen.at)
             quick = record.quick + 1 if record.resumes and 0 < request.ran < self._desk.limits.quick else 0
             history = History(record.resumes, quick)
-            answer = _decided(incident, request) or decide(
+            answer = _decided(incident, request, self._desk.limits) or decide(
                 request, job, views, history, self._desk.limits, age=seen.at - incident.at
             )
             if answered.get(request.step) == answer:
@@ -187,12 +188,14 @@ def _same_run(record: JobRecord, detail: JobDetail) -> bool:
     return bool(record.nodes) and record.restarts == detail.restarts
 
 
-def _decided(incident: Incident, request: Request) -> Answer | None:
+def _decided(incident: Incident, request: Request, limits: Limits) -> Answer | None:
     """Return what was decided about this question already: the agent was killed before it was told."""
     if not incident.action:
         return None
     bad = tuple(expand(incident.lost)) if incident.lost else ()
-    return Answer(request.id, request.step, Action(incident.action), bad, incident.reason)
+    action = Action(incident.action)
+    within = limits.within if action is Action.RETRYSTEP else 0
+    return Answer(request.id, request.step, action, bad, within, incident.reason)
 
 
 def _open(request: Request, answered: Mapping[int, Answer]) -> bool:

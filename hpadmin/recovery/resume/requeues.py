@@ -40,7 +40,8 @@ class Requeues:
 
     def follow(self, seen: Observation, running: Mapping[int, JobInfo]) -> None:
         """See what became of every job that is remembered."""
-        known = self._desk.store.jobs()
+        # First submitted, first served: where many jobs lost their nodes at once, so they go back into the queue.
+        known = sorted(self._desk.store.jobs(), key=lambda record: record.job_id)
         lost = self._lost_batch_hosts(known, running, seen)
         missing = [job for job in known if job.job_id not in running]
         ended = {job.job_id: job for job in self._desk.reader.jobs(ended=True)} if missing else {}

@@ -16,10 +16,10 @@ from hpadmin.recovery.resume import child
 from hpadmin.recovery.resume.allocate import GivenUpError, InterruptedStepError
 from hpadmin.recovery.resume.child import Child
 from hpadmin.recovery.resume.heartbeat import Heartbeat
-from hpadmin.recovery.resume.messages import Action, Answer, Cause, Phase, Request, answers
+from hpadmin.recovery.resume.messages import SERVICE_SECONDS, Action, Answer, Cause, Phase, Request, answers
 from hpadmin.recovery.resume.ownjob import OwnJob, SupersededError
 from hpadmin.recovery.resume.stepcheck import Stepd
-from hpadmin.recovery.resume.swap import SERVICE_SECONDS, Swap
+from hpadmin.recovery.resume.swap import Swap
 from hpadmin.recovery.resume.watch import Attempt, Ended, Launch, Step
 from hpadmin.slurm.hostlist import fold
 
@@ -116,7 +116,7 @@ class Supervisor:
             return False
         try:
             self._tell(Phase.SWAP, cause=ended.cause, lost=answer.bad)
-            self.launch = self._swapper.swap(answer.bad, ended, self.launch)
+            self.launch = self._swapper.swap(answer, ended, self.launch)
         except OperationFailed as error:
             self.say("Error", error.message)
             stuck = self._ask(Cause.STUCK, ended.status or 1, ended.seconds, answer.bad)

@@ -10,15 +10,12 @@ from dataclasses import dataclass, replace
 from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import srunargs
 from hpadmin.recovery.resume.allocate import GivenUpError, allocate
-from hpadmin.recovery.resume.messages import Cause
+from hpadmin.recovery.resume.messages import SERVICE_SECONDS, Answer, Cause
 from hpadmin.recovery.resume.ownjob import OwnJob, Share
 from hpadmin.recovery.resume.stepcheck import Stepd
 from hpadmin.recovery.resume.watch import Ended, Launch, Step
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.reader import JobDetail
-
-SERVICE_SECONDS = 3600.0
-"""The original's service timeout: 60 minutes to find nodes."""
 
 OLD_STEP_SECONDS = 4.0
 SWAPS = 3
@@ -38,23 +35,23 @@ class Swap:
     say: Callable[[str, str], None]
     pause: Callable[[float], None]
 
-    def swap(self, bad: Sequence[str], ended: Ended, launch: Launch) -> Launch:
-        """Drop the bad nodes, get others if the step needs them, and sweep what is left on those that stay.
+    def swap(self, answer: Answer, ended: Ended, launch: Launch) -> Launch:
+        """Drop the bad nodes of the answer, get others if the step needs them, and sweep those that stay.
 
         Returns how the step is to be started next.
         """
-        healthy = self.drop(bad)
-        if ended.step is not None and ended.cause is Cause.LOST and not bad:
+        healthy = self.drop(answer.bad)
+        if ended.step is not None and ended.cause is Cause.LOST and not answer.bad:
             self._sweep(ended.step, healthy)
         for _ in range(SWAPS):
             need = self.want - len(healthy)
             if need > 0:
                 detail = self._running_job()
-                for share in self.job.shares(detail, need, bad):
-                    self._expand(detail, share)
+                for share in self.job.shares(detail, need, answer.bad):
+                    self._expand(detail, share, answer.within or SERVICE_SECONDS)
                 self.say("Info", "Job Expansion complete")
             # A slurmctld that was killed meanwhile may have forgotten what it had done.
-            healthy = self.drop(bad)
+            healthy = self.drop(answer.bad)
             if len(healthy) >= self.want:
                 break
         stays = ended.step is not None and self._record_stays(ended.step)
@@ -91,12 +88,12 @@ class Swap:
             self.pause(0.5)
         return False
 
-    def _expand(self, detail: JobDetail, share: Share) -> None:
+    def _expand(self, detail: JobDetail, share: Share, within: float) -> None:
         where = f" of block {share.block}" if share.block else ""
         self.say("Info", f"Waiting for {share.need} node(s){where} to join the job")
         for again in (True, True, False):
             try:
-                helper = allocate(self.job.helper_command(detail, share), self.job, SERVICE_SECONDS)
+                helper = allocate(self.job.helper_command(detail, share), self.job, within)
                 self.job.merge(helper)
                 break
             except OperationFailed as error:

@@ -11,6 +11,7 @@ from hpadmin.nodes import healthconf
 from hpadmin.nodes.faults import FaultAction
 from hpadmin.nodes.provider import Repair
 from hpadmin.recovery.policy import Policy, Settings
+from hpadmin.recovery.resume.limits import Limits
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "agent"
 
@@ -31,19 +32,46 @@ def test_no_file_means_defaults(tmp_path: Path) -> None:
 
 def test_mistakes_are_told_all_at_once(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
-    path.write_text('[policy]\nmax_in_flight=1.5\nautomatic="yes"\nsettle=-1\nprotected="n1"\ncolour="red"\n')
+    path.write_text(
+        """
+        colour = 1
+        [resume]
+        resumes = 2000
+        quick_failures = 0
+        service = "1h"
+        budget = 3
+        [policy]
+        max_in_flight = 1.5
+        automatic = "yes"
+        settle = -1
+        protected = "n1"
+        colour = "red"
+        """
+    )
     with pytest.raises(InvalidInput) as caught:
         Settings.load(path)
     assert sorted(problem.path for problem in caught.value.problems) == [
+        "colour",
         "policy.automatic",
         "policy.colour",
         "policy.max_in_flight",
         "policy.protected",
         "policy.settle",
+        "resume.budget",
+        "resume.quick_failures",
+        "resume.resumes",
+        "resume.service",
     ]
 
 
-@pytest.mark.parametrize("text", ["x", "colour = 1", "interval = 0", "interval = true"])
+def test_the_limits_of_resume_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text("[resume]\nresumes = 0\nservice = 600\ndiagnosis = 10\n")
+    assert Settings.load(path).resume == Limits(resumes=0, service=600, diagnosis=10)
+    assert (Limits().within, Limits(service=600).within) == (0, 600)
+
+
+@pytest.mark.parametrize("text", ["x", "colour = 1", "resume = 3", "interval = 0", "interval = true"])
 def test_bad_files(tmp_path: Path, text: str) -> None:
     path = tmp_path / "agent.toml"
     path.write_text(text)

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpadmin.recovery.resume.decide import decide
-from hpadmin.recovery.resume.facts import Health, History, JobView, Limits, NodeView
+from hpadmin.recovery.resume.desk import prolog_at_allocation
+from hpadmin.recovery.resume.facts import Health, History, JobView, NodeView
+from hpadmin.recovery.resume.limits import Limits
 from hpadmin.recovery.resume.messages import Action, Cause, Phase, Request
 
 ASK = Request("7f3a90c1", 0, Phase.ASK, exit_code=1, want=4)
@@ -88,6 +90,14 @@ def test_cases(
     assert answer.id == request_.id
 
 
+def test_the_site_says_how_often_and_how_long() -> None:
+    limits = Limits(resumes=1, service=600)
+    answer = decide(ASK, JOB, LOST_N2, History(), limits, age=0)
+    assert (answer.action, answer.within) == (Action.RETRYSTEP, 600)
+    assert decide(ASK, JOB, LOST_N2, History(resumes=1), limits, age=0).action is Action.FAIL
+    assert decide(ASK, JOB, LOST_N2, History(), LIMITS, age=0).within == 0
+
+
 def test_a_slurmd_that_is_gone_does_not_hurt_a_step_that_runs() -> None:
     nodes = [*good("n1", "n3", "n4"), NodeView("n2", Health.GOOD, "slurmd does not run", refuses=True)]
     running = decide(replace(ASK, cause=Cause.SILENT), JOB, nodes, History(), LIMITS, age=0)
@@ -162,3 +172,11 @@ def test_laws(
     if batch and names[0] in answer.bad:
         assert answer.action is not Action.RETRYSTEP, "the batch host cannot be dropped"
     assert answer.text
+
+
+@pytest.mark.parametrize(
+    ("flags", "at_start"),
+    [("", False), ("Serial,ReportRunning", False), ("Contain", True), ("Serial,X11", True)],
+)
+def test_which_prolog_flags_let_no_node_join(flags: str, at_start: bool) -> None:
+    assert prolog_at_allocation(flags) is at_start

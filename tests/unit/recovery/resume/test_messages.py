@@ -95,6 +95,13 @@ def test_what_does_not_parse_exactly_is_no_request(text: str) -> None:
     assert requests(text) == {}
 
 
+def test_how_long_nodes_are_waited_for_is_told_where_the_site_says_so() -> None:
+    answer = Answer("7f3a90c1", 0, Action.RETRYSTEP, ("n2",), 600, "n2: gone")
+    assert "within=600" in answer.record()
+    assert answers(answer.record()) == {0: answer}
+    assert "within" not in Answer("7f3a90c1", 0, Action.RETRYSTEP, ("n2",)).record()
+
+
 def test_a_request_is_no_answer_and_the_other_way_round() -> None:
     request = Request("7f3a90c1", 0, Phase.ASK)
     assert answers(request.record()) == {}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpadmin.nodes.report import HealthReport, Verdict
+from hpadmin.recovery.resume.facts import Reach
 from hpadmin.recovery.resume.messages import Action, Cause, Phase
 from hpadmin.recovery.resume.part import ORPHAN_SECONDS, UNMERGED_SECONDS
 from hpadmin.recovery.resume.store import State
@@ -170,3 +171,31 @@ def test_a_helper_that_nobody_merges_is_cancelled_though_its_job_is_resuming(tmp
     world.now += UNMERGED_SECONDS
     turn(agent, world)
     assert world.deeds.count("cancel 83") == 1
+
+
+def test_a_rack_with_two_hundred_jobs_is_marked_once_a_node_and_its_jobs_are_requeued_in_their_order(
+    tmp_path: Path,
+) -> None:
+    world, asked = World(), list[str]()
+    for job in range(200):
+        world.add(1000 + job, f"r{job // 5}")
+        world.ask(1000 + job, replace(ASK, phase=Phase.WATCH))
+    agent = part(world, tmp_path)
+    turn(agent, world, 1)
+    world.dead = {f"r{node}" for node in range(40)}
+
+    def reacher(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, Reach]:
+        asked.extend(targets)
+        return dict.fromkeys(targets, Reach.LOST)
+
+    agent.reacher = reacher
+    turn(agent, world, 1)
+    assert sorted(asked) == sorted(2 * [f"r{node}" for node in range(40)]), (
+        "each twice, not once for each job"
+    )
+    for deed in ("fail", "down"):
+        assert sorted(d for d in world.deeds if d.startswith(deed)) == sorted(
+            f"{deed} r{n}" for n in range(40)
+        )
+    requeued = [int(deed.split()[1]) for deed in world.deeds if deed.startswith("requeue")]
+    assert requeued == list(range(1000, 1200)), "in the order of their submission"
