@@ -28,7 +28,8 @@ def report_of(node: NodeInfo) -> HealthReport | None:
 def looks_dead(node: NodeInfo, seen: Observation) -> str:
     """Say why a node looks dead; empty when it does not, or when that is somebody's intention.
 
-    Intention is: power saving, a maintenance reservation, a reboot through Slurm, a foreign Reason that keeps it out.
+    Intention is: power saving, a maintenance reservation, a reboot through Slurm, a foreign Reason that keeps it out,
+    and whatever the provider itself does to the machine: it is being made, booted, updated or examined.
     """
     state = node.state
     if state.unreadable or state.powered_away or state.rebooting or state.base is NodeBase.FUTURE:
@@ -39,6 +40,8 @@ def looks_dead(node: NodeInfo, seen: Observation) -> str:
     if state.kept_out and owner is Owner.FOREIGN:
         return ""
     instance = (seen.instances or {}).get(node.name)
+    if instance is not None and instance.condition in (Condition.STARTING, Condition.STOPPING):
+        return ""
     if instance is not None and instance.condition is Condition.FAILED:
         return f"instance {instance.instance_id} {instance.message or 'failed'}"
     if node.name in seen.unreachable:

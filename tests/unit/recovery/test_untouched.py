@@ -8,7 +8,7 @@ from hpadmin.nodes.provider import Condition, ProviderInstance, Repair
 from hpadmin.recovery.book import Phase
 from hpadmin.slurm.control import NewState
 from tests.unit.recovery.test_agent import Site
-from tests.unit.recovery.world import World
+from tests.unit.recovery.world import Eyes, World
 
 
 class WithOthers(World):
@@ -27,6 +27,18 @@ def test_login_nodes_and_controllers_that_fail_are_left_alone(tmp_path: Path) ->
     site.run(900)
     assert not site.world.calls
     assert not site.closed()
+    assert not site.open()
+
+
+def test_a_machine_that_its_provider_is_making_is_not_dead(tmp_path: Path) -> None:
+    """It joins slowly: Slurm has given its node up by now, and nobody can reach it yet."""
+    site = Site(tmp_path, World(4))
+    site.agent.prober = Eyes(world=site.world)
+    site.world.cut("n1")
+    machine = site.world.nodes_["n1"].machine
+    machine.after, machine.busy_until = "reboot", 3000
+    site.run(1200)
+    assert not site.world.calls
     assert not site.open()
 
 
