@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from hpadmin.nodes.report import HealthReport
-from hpadmin.recovery import faulty, limits, steps
+from hpadmin.recovery import limits, steps
 from hpadmin.recovery.act import Actor
 from hpadmin.recovery.observe import observe_slurm
 from tests.unit.recovery.test_model import Cluster
@@ -67,10 +67,6 @@ def the_dead_are_not_seen(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(steps, "came_back", lambda *_: True)
 
 
-def orders_are_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(faulty, "_ordered", lambda *_: None)
-
-
 @pytest.mark.parametrize(
     "broken",
     [
@@ -83,7 +79,6 @@ def orders_are_forgotten(patch: pytest.MonkeyPatch) -> None:
         protected_nodes_are_like_others,
         failures_are_not_told,
         the_dead_are_not_seen,
-        orders_are_forgotten,
     ],
 )
 def test_a_broken_rule_is_found(monkeypatch: pytest.MonkeyPatch, broken: Break) -> None:
