@@ -79,7 +79,7 @@ class Training:
     steps: int
 
     @staticmethod
-    def submit(lab: Lab, *options: str, steps: int = 50, pause: float = 0.4, resume: bool = True) -> Training:
+    def submit(lab: Lab, *options: str, steps: int = 80, pause: float = 0.4, resume: bool = True) -> Training:
         """Submit ``train.sbatch`` as the user, from the shared home; without `resume` as stock Slurm has it."""
         script = (_FOLDER / "train.sbatch").read_text()
         if not resume:

@@ -35,7 +35,7 @@ class Mode:
 MODES = (
     Mode("no GRES", "cpu", ("-p", "cpu"), 6),
     Mode("GRES", "gpu", ("-p", "gpu", "--gres=gpu:4"), 6),
-    Mode("GRES, one spare", "gpu", ("-p", "gpu", "--gres=gpu:4", "--auto-resume-spares=1"), 7),
+    Mode("GRES, one spare", "gpu", ("-p", "gpu", "--gres=gpu:4", "--auto-resume-spares=1"), 5),
 )
 _ALL = tuple(mode.name for mode in MODES)
 _GRES = _ALL[1:]
@@ -101,11 +101,9 @@ def _slurmstepd(lab: Lab, training: Training, victims: Sequence[str]) -> None:
 def _device(kind: str) -> Callable[[Lab, Training, Sequence[str]], None]:
     """A GPU goes, and the program that used it ends with it, as one that uses CUDA does."""
 
-    def inject(lab: Lab, _: Training, victims: Sequence[str]) -> None:
+    def inject(lab: Lab, training: Training, victims: Sequence[str]) -> None:
         faults.break_node(lab, victims[0], kind)
-        lab.runner(victims[0]).run(
-            ["pkill", "-ABRT", "-f", "^python3 .*train.py --folder"], timeout=30
-        ).check()
+        lab.runner(victims[0]).run(["pkill", "-ABRT", "-f", f"run-{training.job} "], timeout=60).check()
 
     return inject
 

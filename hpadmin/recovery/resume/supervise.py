@@ -54,13 +54,18 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _leaving_spares(launch: Launch, spares: int) -> Launch:
-    """Let the step use all nodes of the job but the spares."""
+    """Let the step use all nodes of the job but the spares, with the tasks of those alone."""
     held = launch.environment.get("SLURM_JOB_NUM_NODES", "")
     if not held.isdigit() or int(held) <= spares:
         return launch
-    use = str(int(held) - spares)
-    names = ("SLURM_JOB_NUM_NODES", "SLURM_NNODES")
-    environment = {**launch.environment, **dict.fromkeys(names, use)}
+    use = int(held) - spares
+    environment = {**launch.environment, "SLURM_JOB_NUM_NODES": str(use), "SLURM_NNODES": str(use)}
+    each = launch.environment.get("SLURM_NTASKS_PER_NODE", "")
+    if each.isdigit():
+        # sbatch counts these over all nodes of the job; a number that the user gave is another, and stays.
+        for name in ("SLURM_NTASKS", "SLURM_NPROCS"):
+            if environment.get(name) == str(int(held) * int(each)):
+                environment[name] = str(use * int(each))
     return Launch(launch.program, launch.argv, environment, launch.folder)
 
 
