@@ -38,6 +38,8 @@ class Questions:
         """Take a job's records in; True where it waits for an answer."""
         asked = messages.requests(detail.extra, detail.restarts)
         asks = any(request.phase is Phase.ASK for request in asked.values())
+        if known is not None and asks:
+            known = self._missed(known, asked, detail, seen.at)
         record = self._record(detail, known, seen.at, asks=asks)
         answered = messages.answers(detail.admin_comment)
         incident = self._desk.store.open_incident(record)
@@ -76,6 +78,24 @@ class Questions:
         record = self._desk.store.save(record, now)
         self._desk.store.keep_place(record, place_of(detail))
         return record
+
+    def _missed(
+        self, known: JobRecord, asked: Mapping[int, Request], detail: JobDetail, now: float
+    ) -> JobRecord:
+        """Catch up where a step ran again and asks anew before a look saw it run.
+
+        Nodes that the step was to leave are gone from the job because of that, not of what is asked about now.
+        """
+        incident = self._desk.store.open_incident(known)
+        if incident is None or incident.action != Action.RETRYSTEP:
+            return known
+        about = asked.get(incident.step)
+        if about is None or about.phase is not Phase.ASK or about.id == incident.request:
+            return known
+        if about.cause is Cause.STUCK:  # it did not run again: it is that same resume
+            return known
+        self._runs_again(known, incident, detail, now)
+        return self._desk.store.job(known.job_id) or known
 
     def _runs_again(self, record: JobRecord, incident: Incident, detail: JobDetail, now: float) -> None:
         if incident.action != Action.RETRYSTEP:

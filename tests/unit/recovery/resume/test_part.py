@@ -57,6 +57,31 @@ def test_a_node_that_slurm_took_from_the_job_before_anybody_asked_is_its_failure
     assert world.deeds == ["answer 82"], "the node is healthy: nothing to be kept out for"
 
 
+def test_a_step_that_asks_again_before_anybody_saw_it_run_is_not_blamed_on_the_nodes_it_left(
+    tmp_path: Path,
+) -> None:
+    world = World()
+    world.add(82, "n[1-4]")
+    agent = part(world, tmp_path)
+    world.ask(82, replace(ASK, phase=Phase.WATCH))
+    turn(agent, world, 1)
+    world.dead = {"n2"}
+    world.ask(82, ASK)
+    turn(agent, world, 1)
+    assert world.answer_of(82).action is Action.RETRYSTEP
+    detail = world.details[82]
+    world.known["n5"] = replace(world.known["n3"], name="n5")
+    world.details[82] = replace(detail, info=replace(detail.info, nodes="n[1,3-5]"))
+    world.ask(82, replace(ASK, id="bbbbbbbb", cause=Cause.SILENT, attempt=1))
+    turn(agent, world, 1)
+    assert world.answer_of(82).id == "bbbbbbbb"
+    assert world.answer_of(82).action is Action.NONE
+    job = agent.store.job(82)
+    assert job is not None
+    assert job.resumes == 1
+    assert [(each.lost, each.gained) for each in agent.store.incidents(job)] == [("n2", "n5")]
+
+
 def test_the_nodes_of_a_run_before_a_requeue_are_not_missed(tmp_path: Path) -> None:
     world = World()
     world.add(82, "n[1-4]")
