@@ -129,6 +129,9 @@ def _parameters(options: RenderOptions) -> dict[str, str]:
     found = {name: list(always) for name, always in _PARAMETERS.items()}
     if options.config_overrides:
         found["SlurmdParameters"].append("config_overrides")
+    if options.prolog:
+        # A prolog that fails tells of its node: the job goes elsewhere instead of being held (slurm.conf(5)).
+        found["SchedulerParameters"].append("nohold_on_prolog_fail")
     for name, listed_already in found.items():
         added = options.settings.get(name, "").split(",")
         listed_already += [each for each in added if each and each not in listed_already]

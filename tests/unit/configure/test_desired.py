@@ -99,6 +99,14 @@ def test_rendering_twice_gives_the_same_bytes() -> None:
     assert render(example("guide")) == render(example("guide"))
 
 
+def test_a_prolog_that_fails_does_not_hold_the_job() -> None:
+    with_prolog = render(example("guide"), RenderOptions(prolog="/usr/local/lib/hpadmin/prolog"))[
+        "slurm.conf"
+    ]
+    assert "SchedulerParameters=permit_job_expansion,nohold_on_prolog_fail\n" in with_prolog
+    assert "nohold_on_prolog_fail" not in render(example("guide"), RenderOptions())["slurm.conf"]
+
+
 def test_modes() -> None:
     assert (file_mode("slurm.conf"), file_mode("slurmdbd.conf")) == (0o644, 0o600)
 
