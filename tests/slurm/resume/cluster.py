@@ -30,6 +30,7 @@ CONFIGURATION = """\
 ClusterName=resume
 SlurmctldHost=ctl
 AuthType=auth/slurm
+AuthInfo=ttl=600
 CredType=cred/slurm
 SlurmUser=slurm
 StateSaveLocation=/var/spool/slurmctld
@@ -70,6 +71,15 @@ echo 'NodeName=g[1-5] Name=gpu File=/dev/fakegpu[0-3]' >/etc/slurm/gres.conf
 echo 'optional spank_auto_resume.so' >/etc/slurm/plugstack.conf
 slurmctld
 for node in {" ".join(NODES)}; do slurmd -N $node; done
+"""
+CONTAINED = {
+    "ProctrackType=proctrack/linuxproc": "ProctrackType=proctrack/cgroup",
+    "TaskPlugin=task/none": "TaskPlugin=task/cgroup,task/affinity\nPrologFlags=Contain",
+}
+CGROUPS = """
+printf 'CgroupPlugin=autodetect\\nIgnoreSystemd=yes\\nConstrainCores=yes\\n' >/etc/slurm/cgroup.conf
+# What the engine mounts of cgroups is this container's own, and read-only until it is asked.
+mount -t cgroup,cgroup2 | while read -r _ _ folder _; do mount -o remount,rw,bind "$folder"; done
 """
 _KILL_NODE = r"""
 kill -9 $(cat /run/slurmd-$1.pid) || true
@@ -269,8 +279,13 @@ def until(condition: Callable[[], Result | None], seconds: float, what: Callable
 
 
 @contextlib.contextmanager
-def cluster(settings: str = "", files: Mapping[str, str] | None = None) -> Iterator[Cluster]:
-    """Start one, with its agent, and take it away at the end; `settings` and `files` come to its configuration."""
+def cluster(
+    settings: str = "", files: Mapping[str, str] | None = None, *, contained: bool = False
+) -> Iterator[Cluster]:
+    """Start one, with its agent, and take it away at the end.
+
+    `settings` and `files` come to its configuration; `contained`: its jobs are kept in cgroups.
+    """
     client = connect()
     tag = image.ensure_node(client, "24.11")
     name = f"hpadmin-test-{uuid.uuid4().hex[:10]}"
@@ -282,14 +297,22 @@ def cluster(settings: str = "", files: Mapping[str, str] | None = None) -> Itera
         hostname="ctl",
         detach=True,
         init=True,
-        cap_add=["MKNOD", "SYS_PTRACE"],  # the latter to see which node a slurmstepd belongs to
+        # SYS_PTRACE to see which node a slurmstepd belongs to.
+        cap_add=["MKNOD", "SYS_PTRACE", *(["SYS_ADMIN", "SYS_NICE"] if contained else [])],
+        # AppArmor forbids mounts to containers, whatever their capabilities; without any it stays as it is.
+        security_opt=["apparmor=unconfined"] if contained else [],
         labels={"hpadmin.test": "box"},
     )
     try:
         running = Cluster(ContainerRunner(client, name), ContainerRunner(client, name, USER))
-        for file, text in {"slurm.conf": CONFIGURATION + settings, **(files or {})}.items():
+        configuration, start = CONFIGURATION + settings, START
+        if contained:
+            for plain, kept in CONTAINED.items():
+                configuration = configuration.replace(plain, kept)
+            start = start.replace("\nslurmctld\n", CGROUPS + "slurmctld\n")
+        for file, text in {"slurm.conf": configuration, **(files or {})}.items():
             running.root.put(f"/etc/slurm/{file}", text, mode=0o644)
-        running.sh(START, timeout=120).check()
+        running.sh(start, timeout=120).check()
         until(
             lambda: set(running.sh("sinfo -h -o %T").stdout.split()) == {"idle"},
             240,
