@@ -200,7 +200,8 @@ def _verify(record: RepairRecord, node: NodeInfo, seen: Observation, policy: Pol
         return Advance(record, Phase.CANCELLED, "somebody brought the node back")
     if reading.owner is Owner.FOREIGN and not _slurms(node):
         return Advance(record, Phase.CANCELLED, f"left to {node.reason_user or 'somebody'}: {node.reason}")
-    if not node.state.responding or seen.jobs_on.get(node.name):
+    # A new machine may register before slurmctld knows its address: until then nobody else reaches it.
+    if not node.state.responding or node.name in seen.unreachable or seen.jobs_on.get(node.name):
         return _give_up(record, node, "went away again") if _overdue(record, seen, policy) else None
     report = HealthReport.read(node.extra)
     if report is not None and not report.follows(record.report_before, node.slurmd_start_time):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hpadmin.nodes.provider import Repair
 from hpadmin.recovery.book import Phase
+from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.policy import Policy
 from tests.unit.recovery.test_agent import POLICY, Site
 from tests.unit.recovery.world import Eyes, World
@@ -34,6 +36,26 @@ def test_a_cut_network_is_one_replacement_and_no_reboot(site: Site) -> None:
     assert site.closed() == [("n3", Repair.REPLACE, Phase.REPAIRED)]
     assert site.world.nodes_["n3"].info().state.schedulable
     assert other in site.world.jobs_
+
+
+def test_a_new_machine_returns_when_its_address_is_known_and_is_not_replaced_again(tmp_path: Path) -> None:
+    """It has registered with slurmctld, whose NodeAddr is still that of the machine before."""
+    late: set[str] = {"n3"}
+
+    class OldAddress(Eyes):
+        def complete(self, seen: Observation) -> Observation:
+            found = super().complete(seen)
+            return replace(found, unreachable={**dict.fromkeys(late, 1000.0), **found.unreachable})
+
+    site = Site(tmp_path, World(8), POLICY)
+    site.agent.prober = OldAddress(world=site.world)
+    site.world.cut("n3")
+    site.run(600)
+    assert site.open() == {"n3": Phase.VERIFY}
+    late.clear()
+    site.run(600)
+    assert [call.action for call in site.world.calls] == [Repair.REPLACE]
+    assert site.closed() == [("n3", Repair.REPLACE, Phase.REPAIRED)]
 
 
 def test_a_site_may_want_a_reboot_first(tmp_path: Path) -> None:
