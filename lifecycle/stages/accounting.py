@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from hpadmin.configure.options import RenderOptions
 from hpadmin.errors import OperationFailed
+from hpadmin.slurm.command import Completed
 from lifecycle.daemon import Running, Stopped
 from lifecycle.engine import Stage
 from lifecycle.machine import Machine
@@ -115,7 +116,7 @@ class Database:
 
         Names come from our own constants and a checked user name.
         """
-        done = machine.runner.run(["mariadb", "--batch", "--skip-column-names"], timeout=60, stdin=statements)
+        done = _patiently(machine, "mariadb", "--batch", "--skip-column-names", stdin=statements)
         if done.returncode != 0:
             # An error of the parser quotes what it could not parse.
             said = done.stderr.strip().replace(password(machine) or "\0", "(not shown)")
@@ -137,8 +138,8 @@ class Registered:
     settings: tuple[str, ...] = ()
 
     def lacking(self, machine: Machine) -> str | None:
-        done = machine.runner.run(
-            ["sacctmgr", "-nP", "show", self.what, *self.filters, f"format={self.columns}"], timeout=60
+        done = _patiently(
+            machine, "sacctmgr", "-nP", "show", self.what, *self.filters, f"format={self.columns}"
         )
         if done.returncode != 0:
             raise Transient(f"slurmdbd does not answer: {done.stderr.strip() or done.stdout.strip()}")
@@ -146,13 +147,19 @@ class Registered:
         return None if there else f"register {self.what} {self.name}"
 
     def make(self, machine: Machine) -> None:
-        done = machine.runner.run(
-            ["sacctmgr", "-i", "-Q", "add", self.what, self.name, *self.settings], timeout=60
-        )
+        done = _patiently(machine, "sacctmgr", "-i", "-Q", "add", self.what, self.name, *self.settings)
         said = done.stderr.strip() or done.stdout.strip()
         # Somebody else, a second controller or slurmctld itself, may have been quicker.
         if done.returncode != 0 and "Nothing new added" not in said and "already exists" not in said:
             raise Transient(f"{self.what} {self.name} cannot be registered: {said}")
+
+
+def _patiently(machine: Machine, *argv: str, stdin: str | None = None) -> Completed:
+    """Run a command that a busy database may let wait. Raises Transient when it does."""
+    try:
+        return machine.runner.run(argv, timeout=60, stdin=stdin)
+    except OperationFailed as error:
+        raise Transient(str(error), hint=error.hint) from error
 
 
 def database(situation: Situation) -> Iterator[Step]:

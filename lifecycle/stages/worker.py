@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from hpadmin.errors import OperationFailed
 from hpadmin.model import NodeType
+from hpadmin.slurm.command import Completed
 from hpadmin.topology.imex import NODES_CONFIG, imex_domains
 from lifecycle.daemon import InitScript, Running, Stopped, last_words
 from lifecycle.engine import Stage
@@ -64,7 +65,7 @@ class Registered:
     clock: Clock = field(default_factory=Clock)
 
     def lacking(self, machine: Machine) -> str | None:
-        answer = machine.runner.run(["scontrol", "--oneliner", "show", "node", self.name], timeout=20)
+        answer = _patiently(machine, "scontrol", "--oneliner", "show", "node", self.name)
         fields = dict(word.split("=", 1) for word in answer.stdout.split() if "=" in word)
         started = fields.get("SlurmdStartTime", "None")
         responding = "NOT_RESPONDING" not in fields.get("State", "NOT_RESPONDING")
@@ -84,12 +85,20 @@ class Fetched:
 
     def lacking(self, machine: Machine) -> str | None:
         # The cheapest command that reads the configuration and asks nobody.
-        answer = machine.runner.run(["scontrol", "show", "hostnames", "x"], timeout=20)
+        answer = _patiently(machine, "scontrol", "show", "hostnames", "x")
         return None if answer.returncode == 0 else "fetch the configuration from the controller"
 
     def make(self, machine: Machine) -> None:
         if not self.clock.wait_until(lambda: self.lacking(machine) is None, 30, every=0.3):
             raise Transient(f"no configuration came from the controller at {self.conf_server} yet")
+
+
+def _patiently(machine: Machine, *argv: str) -> Completed:
+    """Run a command that a busy controller, or a busy host, may let wait. Raises Transient when it does."""
+    try:
+        return machine.runner.run(argv, timeout=20)
+    except OperationFailed as error:
+        raise Transient(str(error), hint=error.hint) from error
 
 
 def login(situation: Situation) -> Iterator[Step]:

@@ -25,7 +25,7 @@ from lifecycle.settings import Settings, from_data, render_options
 from lifecycle.situation import Situation
 from lifecycle.stages import ALL, accounting, accounts, authentication, extras, identity, storage, worker
 from lifecycle.step import Block, File, Transient
-from tests.unit.lifecycle.support import machine, situation
+from tests.unit.lifecycle.support import failing, machine, situation
 
 LUSTRE = Filesystem("lustre", "fs-0a.fsx.us-west-2.amazonaws.com", "/fsx", "abcdefgh")
 ZFS = Filesystem("openzfs", "fs-0b.fsx.us-west-2.amazonaws.com", "/home")
@@ -383,6 +383,13 @@ def test_a_cluster_without_accounts_has_no_password(tmp_path: Path) -> None:
     accounting.Password().make(box)
     here = situation(tmp_path, NodeType.CONTROLLER)
     assert accounting.credentials(box, here, RenderOptions()).storage_password is None
+
+
+def test_a_controller_that_is_too_busy_to_answer_is_asked_again(tmp_path: Path) -> None:
+    box, _ = machine(tmp_path, failing)
+    for step in (worker.Registered("n", "/var/log/slurm/slurmd.log"), worker.Fetched("10.0.0.1")):
+        with pytest.raises(Transient, match="scontrol did not end in time"):
+            step.lacking(box)
 
 
 # --- submission -----------------------------------------------------------------------------------------------
