@@ -48,7 +48,6 @@ def kill_everywhere(machines: Bare, name: str, places: tuple[int, int], *stages:
     return found
 
 
-@pytest.mark.unsettled
 def test_nodes_killed_in_the_middle_of_every_stage_become_nodes() -> None:
     everywhere = ("identity", "storage", "users", "ssh", "authentication", "logs", "submission")
     controller = ("tokens", "configuration", "accounting", "controller", "associations", "rest")
@@ -110,7 +109,6 @@ signal.pause()
 """What apt does while it works. Prints its process id once it has the lock, and keeps it."""
 
 
-@pytest.mark.unsettled
 def test_packages_are_installed_although_somebody_else_holds_apts_lock() -> None:
     with bare("work-1", lifecycle="profile: container\ncontainers: true\n") as machines:
         for package in ("enroot", "nvslurm-plugin-pyxis"):
