@@ -34,7 +34,7 @@ REQUEUE_SECONDS = 600.0
 """A supervisor whose job is requeued is ended with it, except where proctrack/linuxproc lost sight of it."""
 
 COUNT_VARIABLE = "HPADMIN_RESUME_COUNT"
-"""Told to the program: how often this step was started again, over requeues too."""
+"""Told to the program: how often this step was started again in this run of the job, plus the job's requeues."""
 
 
 @dataclass(frozen=True, slots=True)
