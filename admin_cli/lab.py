@@ -105,7 +105,7 @@ def status(name: str | None, output: str) -> None:
     """Show every node of the lab: its role, its group, how far it is, and what Slurm says of it."""
     lab = _find(name)
     states = lab.slurm_states()
-    nodes = lab.nodes()
+    nodes = lab.look()
     if output == "json":
         print_json(
             {

@@ -28,7 +28,7 @@ from hpadmin.errors import InvalidInput, OperationFailed
 from hpadmin.lab import faults, image, machine, own_agent, replacing, telling
 from hpadmin.lab.engine import ContainerRunner, connect, engine_errors
 from hpadmin.lab.facts import LabInstance, allocate, resource_config
-from hpadmin.lab.machine import LABEL, LOG, LabNode
+from hpadmin.lab.machine import LABEL, LOG, LabNode, SeenNode
 from hpadmin.lab.network import create_network, subnet_of
 from hpadmin.model import NodeType
 from hpadmin.slurm.hostlist import expand, fold
@@ -165,7 +165,7 @@ class Lab:
         Raises OperationFailed with the names and causes when a node failed or `timeout` seconds passed.
         """
         deadline = time.monotonic() + timeout
-        pending = self.nodes()
+        pending = self.look()
         last: dict[str, str] = {}
         while pending:
             looked, others = pending[:_PARALLEL], pending[_PARALLEL:]
@@ -177,7 +177,10 @@ class Lab:
             if failed:
                 raise OperationFailed(
                     f"{len(failed)} nodes did not become ready: "
-                    + "; ".join(f"{node.instance.name}: {telling.last_words(self, node)}" for node in failed),
+                    + "; ".join(
+                        f"{node.instance.name}: {telling.last_words(self, node) or node.status}"
+                        for node in failed
+                    ),
                     hint=f"hpadmin lab exec {failed[0].instance.name} -- cat {LOG}",
                 )
             pending = [*others, *(node for node in looked if node.status != "ready")]
@@ -200,9 +203,7 @@ class Lab:
         wanted = (
             set(nodes)
             if nodes is not None
-            else {
-                instance.hostname for instance in self._instances() if instance.node_type is NodeType.COMPUTE
-            }
+            else {node.instance.hostname for node in self.nodes() if node.role == "compute"}
         )
         deadline = time.monotonic() + timeout
         said = ""
@@ -241,18 +242,18 @@ class Lab:
     # --- looking -------------------------------------------------------------------------------------------
 
     def nodes(self) -> list[LabNode]:
-        """Return the machines as they stand, controllers first, then by group and number.
+        """Return the machines, controllers first, then by group and number.
 
         One whose successor has been made is left out.
         """
         containers = [one for one in self.containers() if machine.INSTANCE in one.labels]
         replaced = {one.labels.get(machine.REPLACES) for one in containers}
-        found = self._look_at(str(one.id) for one in containers)
-        nodes = [node for node in found if node.instance.instance_id not in replaced]
-        order = list(NodeType)
-        return sorted(
-            nodes, key=lambda node: (order.index(node.instance.node_type), *_natural(node.instance.name))
-        )
+        nodes = [machine.identify(one) for one in containers]
+        return sorted((node for node in nodes if node.instance.instance_id not in replaced), key=_place)
+
+    def look(self) -> list[SeenNode]:
+        """Return the machines as `nodes` does, with how far the lifecycle of each is."""
+        return self._look_at(node.container for node in self.nodes())
 
     def node(self, name: str) -> LabNode:
         """Return one node by instance name, host name or instance id. Raises InvalidInput for an unknown one."""
@@ -327,8 +328,8 @@ class Lab:
 
     # --- the parts -----------------------------------------------------------------------------------------
 
-    def _look_at(self, names: Iterable[str]) -> list[LabNode]:
-        def look(name: str) -> LabNode | None:
+    def _look_at(self, names: Iterable[str]) -> list[SeenNode]:
+        def look(name: str) -> SeenNode | None:
             with contextlib.suppress(docker.errors.NotFound):  # it may go while we look
                 return machine.look(self.client.containers.get(name))
             return None
@@ -342,15 +343,6 @@ class Lab:
             all=True, filters={"label": f"{LABEL}={self.name}"}, ignore_removed=True
         )
         return found
-
-    def _instances(self) -> list[LabInstance]:
-        """The instances by their labels alone, however their containers stand, without those that were replaced."""
-        labels = [container.labels for container in self.containers()]
-        replaced = {found.get(machine.REPLACES) for found in labels}
-        instances = [
-            LabInstance.from_json(found[machine.INSTANCE]) for found in labels if machine.INSTANCE in found
-        ]
-        return [instance for instance in instances if instance.instance_id not in replaced]
 
     def container_name(self, name: str) -> str:
         """Find a node's container by its labels alone: one request, whatever state the machines are in."""
@@ -428,6 +420,11 @@ class Lab:
 def _usable(state: str) -> bool:
     """Whether a node of this ``sinfo`` state runs jobs or could: no flag such as ``*`` (not answering) on it."""
     return state in ("idle", "mixed", "allocated", "completing", "planned", "blocked")
+
+
+def _place(node: LabNode) -> tuple[int, str, int]:
+    """Controllers first, then by group and number."""
+    return (list(NodeType).index(node.instance.node_type), *_natural(node.instance.name))
 
 
 def _natural(name: str) -> tuple[str, int]:

@@ -71,19 +71,25 @@ Files = Mapping[str, tuple[bytes, int]]
 
 @dataclass(frozen=True, slots=True)
 class LabNode:
-    """One container as it stands."""
+    """One container of the lab that is an instance."""
 
     instance: LabInstance
     container: str
     running: str
     """Docker's word: ``running``, ``paused``, ``exited``, …"""
-    status: str
-    """``ready``, ``joining (STAGE)``, ``failed (STAGE)``; or Docker's word when it is not running."""
 
     @property
     def role(self) -> str:
         """``controller``, ``login`` or ``compute``."""
         return self.instance.node_type.value.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class SeenNode(LabNode):
+    """A container, and what its lifecycle says of itself."""
+
+    status: str
+    """``ready``, ``joining (STAGE)``, ``failed (STAGE)``; or Docker's word when it is not running."""
 
 
 def create(
@@ -170,39 +176,38 @@ def create_file_server(
     api.start(created["Id"])
 
 
-def look(container: Container) -> LabNode:
-    """Return the container as it stands."""
+def identify(container: Container) -> LabNode:
+    """Return the container by its labels, and whether it runs."""
     instance = LabInstance.from_json(container.labels[INSTANCE])
-    running = str(container.status)
-    status = running
-    if running == "running":
+    return LabNode(instance, str(container.name), str(container.status))
+
+
+def look(container: Container) -> SeenNode:
+    """Return the container as it stands. Reading how far its lifecycle is may cost the engine a process."""
+    node = identify(container)
+    status = node.running
+    if status == "running":
         status = _first_boot(container) or _lifecycle_status(read_file(container, STATE))
         # A lifecycle that died cannot say so; the machine can.
         if status.startswith("joining") and (read_file(container, FIRST_BOOT) or b"0").strip() != b"0":
             status = status.replace("joining", "failed")
-    return LabNode(instance, str(container.name), running, status)
+    return _seen(node, status)
 
 
-def ready(container: Container) -> LabNode:
+def ready(container: Container) -> SeenNode:
     """Return a running container whose lifecycle is known to be done."""
-    return LabNode(
-        LabInstance.from_json(container.labels[INSTANCE]), str(container.name), str(container.status), "ready"
-    )
+    return _seen(identify(container), "ready")
+
+
+def _seen(node: LabNode, status: str) -> SeenNode:
+    return SeenNode(node.instance, node.container, node.running, status)
 
 
 def read_file(container: Container, path: str) -> bytes | None:
     """Return one file's content; None when it, or the container, is not there."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            stream, _ = container.get_archive(path)
-            packed = io.BytesIO(b"".join(stream))
-            break
-        except docker.errors.NotFound:
-            return None
-        except docker.errors.APIError as error:
-            # The engine looks at the file, then packs it: one that is replaced or goes in between is its error.
-            if "no such file" not in str(error.explanation) or attempt == _ATTEMPTS - 1:
-                raise
+    packed = _packed(container, path)
+    if packed is None:
+        return None
     with tarfile.open(fileobj=packed) as tar:
         member = tar.extractfile(tar.getmembers()[0])
         return member.read() if member else None
@@ -210,10 +215,8 @@ def read_file(container: Container, path: str) -> bytes | None:
 
 def read_folder(container: Container, path: str) -> dict[str, bytes]:
     """Return every file below a folder by its name relative to it; empty when the folder is not there."""
-    try:
-        stream, _ = container.get_archive(path)
-        packed = io.BytesIO(b"".join(stream))
-    except docker.errors.NotFound:
+    packed = _packed(container, path)
+    if packed is None:
         return {}
     found: dict[str, bytes] = {}
     with tarfile.open(fileobj=packed) as tar:
@@ -221,6 +224,21 @@ def read_folder(container: Container, path: str) -> dict[str, bytes]:
             if member := tar.extractfile(entry) if entry.isfile() else None:
                 found[entry.name.partition("/")[2]] = member.read()
     return found
+
+
+def _packed(container: Container, path: str) -> io.BytesIO | None:
+    """Return a tar archive of what is at `path`; None where nothing is."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            stream, _ = container.get_archive(path)
+            return io.BytesIO(b"".join(stream))
+        except docker.errors.NotFound:
+            return None
+        except docker.errors.APIError as error:
+            # The engine looks at the file, then packs it: one that is replaced or goes in between is its error.
+            if "no such file" not in str(error.explanation) or attempt == _ATTEMPTS - 1:
+                raise
+    return None
 
 
 def archive(files: Files) -> bytes:

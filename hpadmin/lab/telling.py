@@ -76,9 +76,9 @@ def give_facts(lab: Lab, container: Container) -> None:
 
 
 def last_words(lab: Lab, node: LabNode) -> str:
-    """Return the last line of a node's provisioning log; its status where it has none."""
+    """Return the last line of a node's provisioning log; empty where it has none."""
     log = text(machine.read_file(_container(lab, node), LOG) or b"").splitlines()
-    return log[-1] if log else node.status
+    return log[-1] if log else ""
 
 
 def text(content: bytes | None) -> str:
@@ -87,9 +87,14 @@ def text(content: bytes | None) -> str:
 
 def _lacking(container: Container, given: Files) -> set[str]:
     """The files of `given` that the node has not, or not in this form, or has not taken in yet."""
-    if machine.read_file(container, PENDING) is not None:
+    there = {
+        f"{folder}/{name}": content
+        for folder in {path.rpartition("/")[0] for path in (*given, PENDING)}
+        for name, content in machine.read_folder(container, folder).items()
+    }
+    if PENDING in there:
         return set(given)
-    return {path for path, (content, _) in given.items() if machine.read_file(container, path) != content}
+    return {path for path, (content, _) in given.items() if there.get(path) != content}
 
 
 def _take_in(lab: Lab, node: LabNode) -> None:

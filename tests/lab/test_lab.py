@@ -96,7 +96,7 @@ def test_a_replaced_node_comes_back_under_its_name_with_another_address(lab: Lab
 @pytest.mark.parametrize(("kind", "docker_word"), [("pause", "paused"), ("kill", "exited")])
 def test_a_broken_machine_is_seen_and_heals(lab: Lab, kind: str, docker_word: str) -> None:
     lab.fault("workers-1", kind)
-    assert lab.node("workers-1").status == docker_word
+    assert lab.node("workers-1").running == docker_word
     lab.fault("workers-1", "heal")
     lab.wait_ready(timeout=240, say=lambda _: None)
     assert labs.login(

@@ -111,7 +111,7 @@ class Docker:
             message=f"is {node.status}" if condition is Condition.FAILED else "",
         )
 
-    def _look(self, container: Container) -> machine.LabNode:
+    def _look(self, container: Container) -> machine.SeenNode:
         """Look at a machine, but not again at a lifecycle that was done in this boot: each look costs a process."""
         boot = (str(container.id), str(container.attrs["State"]["StartedAt"]))
         if boot in self._done and container.status == "running":
