@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     job_id = _job_id(environment)
     given = srunargs.parse(srun)
     try:
-        options = Options(int(most), int(spares), heartbeat.parse(beat))
+        options = Options(int(most), int(spares), heartbeat.parse(beat, folder))
     except HpadminError as error:
         _write(f"srun: error: {error.message}\n")
         return 1

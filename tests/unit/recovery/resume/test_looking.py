@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -80,6 +81,7 @@ def test_a_host_that_was_started_since_has_nothing_left_of_the_step() -> None:
     info = replace(node(), boot_time=500)
     assert not judge(info, SEEN, Reach.ANSWERS, since=600).restarted
     assert judge(info, SEEN, Reach.ANSWERS, since=400).restarted
+    assert judge(info, SEEN, Reach.ANSWERS, since=500).restarted, "Slurm tells whole seconds"
     assert not judge(info, SEEN, Reach.ANSWERS).restarted
 
 
@@ -190,19 +192,19 @@ def test_left_over_processes_are_those_of_this_very_step(tmp_path: Path) -> None
 @pytest.mark.parametrize("text", ["600", "log:", "log:x", ":60", "log:1", "/f:-5", "/f:٣٠"])
 def test_heartbeats_that_mean_nothing_are_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
-        heartbeat.parse(text)
+        heartbeat.parse(text, "/")
 
 
-def test_a_heartbeat_file_tells_its_time(tmp_path: Path) -> None:
-    import os
-
-    beat = heartbeat.parse(f"{tmp_path}/beat-%j:30")
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_heartbeat_file_tells_its_time(tmp_path: Path, relative: bool) -> None:
+    name, folder = ("beat-%j", str(tmp_path)) if relative else (f"{tmp_path}/beat-%j", "/")
+    beat = heartbeat.parse(f"{name}:30", folder)
     assert beat is not None
     assert beat.last(82) is None
     (tmp_path / "beat-82").touch()
     os.utime(tmp_path / "beat-82", (1000, 1000))
     assert beat.last(82) == 1000
-    assert heartbeat.parse("") is None
+    assert heartbeat.parse("", folder) is None
 
 
 def test_hints_are_taken_from_lines_that_are_jobs() -> None:
