@@ -86,7 +86,9 @@ def judge(node: NodeInfo, seen: Observation, reach: Reach | None, since: float =
     marked = state.kept_out and reading.owner in (Owner.OURS, Owner.ORDER)
 
     def view(health: Health, why: str = "", dead: bool = False) -> NodeView:
-        return NodeView(node.name, health, why, dead, reach is Reach.REFUSES, marked, node.boot_time > since)
+        # Both are whole seconds. A host needs some to boot, so one that did in the second of the start did so after it.
+        restarted = node.boot_time >= since
+        return NodeView(node.name, health, why, dead, reach is Reach.REFUSES, marked, restarted)
 
     if reach is Reach.LOST:
         return view(Health.BAD, "the host does not answer", dead=True)

@@ -22,6 +22,11 @@ CLEARED_SECONDS = 30.0
 """The next look after the agent has found nothing wrong with nodes that did not answer."""
 SETTLE_SECONDS = 2.0
 """A closed connection is looked into when srun still runs so long afterwards: mostly it just ends."""
+WHOLE_SECONDS = 8.0
+"""So is a connection that was never seen: its slurmstepd died before the first look, or starts late."""
+AGAIN_SECONDS = (5.0, 25.0)
+"""So long after each other it is looked into again when nothing was found: a host that was started again takes steps
+before slurmctld knows that it was, which its slurmd tells some seconds later, and nothing is left there to be found."""
 GLANCE_EVERY_SECONDS = 5.0
 """Between two looks at the job while srun ends after a signal."""
 KILL_SECONDS = 1.5
@@ -80,6 +85,10 @@ class Attempt:
     step: Step | None = None
     _peers: frozenset[str] = frozenset()
     _missing_since: float | None = None
+    _whole_by: float = float("inf")
+    """When each node of the step should have been seen connected; infinite once they were."""
+    _again: tuple[float, ...] = ()
+    _next_again: float = float("inf")
     _look: subprocess.Popen[str] | None = field(default=None, repr=False)
     _look_started: float = 0.0
     _next: float = 0.0
@@ -112,7 +121,7 @@ class Attempt:
                     if self.step is not None:
                         self.started(self.step)
                         begun = time.monotonic()
-                        self._next = begun + LOOK_EVERY_SECONDS
+                        self._next, self._whole_by = begun + LOOK_EVERY_SECONDS, begun + WHOLE_SECONDS
                     continue
                 if child.ended_by_user:
                     if self._over_without_us():
@@ -145,21 +154,35 @@ class Attempt:
         if len(peers) >= step.node_count:
             # Each slurmstepd holds one: what is gone was a message, as many come at the start. Taken for a
             # slurmstepd's it would end a healthy step whose slurmd happens to be away.
-            self._peers, self._missing_since = peers, None
+            self._peers, self._missing_since, self._whole_by = peers, None, float("inf")
         elif len(peers) > len(self._peers) and self._missing_since is None:
             self._peers = peers
         if self._peers - peers:
             if self._missing_since is None:
                 self._missing_since = now
             elif now - self._missing_since > SETTLE_SECONDS:
-                self._peers, self._missing_since = peers, None
-                # The agent knows at once whether a slurmd is gone; nodes that answer can be asked themselves.
-                if self.suspected(step, Cause.CUT, (), child):
-                    return ()
-                killed = self.check_killed(step)
-                if killed:
-                    return killed
+                self._peers, self._missing_since, self._whole_by = peers, None, float("inf")
+                self._again = AGAIN_SECONDS
+                return self._looked_into(child, step, Cause.CUT)
+        elif now >= self._whole_by:
+            self._whole_by, self._again = float("inf"), AGAIN_SECONDS
+            return self._looked_into(child, step, Cause.CUT)
+        elif now >= self._next_again:
+            # By now a slurmd may be away that has nothing to do with it, and is no reason to end a step.
+            return self._looked_into(child, step, Cause.SILENT)
         return self._look_around(child, step, now)
+
+    def _looked_into(self, child: Child, step: Step, cause: Cause) -> tuple[str, ...] | None:
+        """Look into a closed connection; None where its tasks just ended, as far as can be known now."""
+        # The agent knows at once whether a slurmd is gone; nodes that answer can be asked themselves.
+        if self.suspected(step, cause, (), child):
+            return ()
+        killed = self.check_killed(step)
+        if killed:
+            return killed
+        self._next_again = time.monotonic() + self._again[0] if self._again else float("inf")
+        self._again = self._again[1:]
+        return None
 
     def _look_around(self, child: Child, step: Step, now: float) -> tuple[str, ...] | None:
         if self._look is None:

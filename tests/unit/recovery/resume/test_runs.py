@@ -173,33 +173,53 @@ def test_a_dead_step_is_ended_and_srun_may_say_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("seen", "asked"),
     [
-        (["ab", "abm", "ab", "ab"], False),  # a message came and went
-        (["abm", "am", "a", "a"], True),  # so it did, and a slurmstepd died
-        (["ab", "a", "a"], True),
-        (["m", "ab", "ab"], False),
-        (["ab", "am", "am", "a", "a"], True),
+        (["ab", "abm", "ab", "ab"], 0),  # a message came and went
+        (["abm", "am", "a", "a"], 1),  # so it did, and a slurmstepd died
+        (["ab", "a", "a"], 1),
+        (["m", "ab", "ab"], 0),
+        (["ab", "am", "am", "a", "a"], 1),
     ],
 )
 def test_a_slurmstepd_holds_its_connection_and_messages_do_not(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seen: list[str], asked: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seen: list[str], asked: int
 ) -> None:
-    asks: list[Cause] = []
-    attempt = Srun(tmp_path / "word").attempt()
+    assert asks(monkeypatch, tmp_path, seen, float("inf")) == [Cause.CUT] * asked
+
+
+@pytest.mark.parametrize(("seen", "asked"), [(["a", "a"], 1), (["", ""], 1), (["ab", "ab"], 0)])
+def test_a_slurmstepd_that_was_gone_before_the_first_look_is_missed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seen: list[str], asked: int
+) -> None:
+    assert asks(monkeypatch, tmp_path, seen, 0) == [Cause.CUT] * asked
+
+
+def test_a_host_that_was_started_again_is_asked_about_until_slurmctld_can_know(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(watch, "AGAIN_SECONDS", (0.0, 0.0))
+    asked = asks(monkeypatch, tmp_path, ["ab", *"aaaaaa"], float("inf"))
+    assert asked == [Cause.CUT, Cause.SILENT, Cause.SILENT]
+
+
+def asks(monkeypatch: pytest.MonkeyPatch, folder: Path, seen: list[str], whole_by: float) -> list[Cause]:
+    """Return the questions of a step on two nodes whose srun had these connections, look after look."""
+    causes: list[Cause] = []
+    attempt = Srun(folder / "word").attempt()
 
     def suspected(step: Step, cause: Cause, nodes: tuple[str, ...], child: Child) -> bool:
-        asks.append(cause)
+        causes.append(cause)
         return False
 
     attempt.suspected = suspected
     attempt.heartbeat, attempt.step = None, Step(82, 0, 2)
-    attempt._next = float("inf")
+    attempt._next, attempt._whole_by = float("inf"), whole_by
     monkeypatch.setattr(watch, "SETTLE_SECONDS", 0.0)
     child = Child.start(sys.executable, [sys.executable, "-c", "pass"], os.environ, "/")
     for peers in seen:
         monkeypatch.setattr(liveness, "connections", lambda pid, peers=peers: frozenset(peers))
         attempt._lost(child, attempt.step)
     child.process.wait()
-    assert asks == [Cause.CUT] * asked
+    return causes
 
 
 def test_before_a_requeue_srun_has_no_last_word(tmp_path: Path) -> None:
