@@ -5,6 +5,8 @@ A sample of the table in docs/auto-resume.md, all of which `benchmarks/bench_res
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,17 +54,17 @@ def test_a_machine_that_wakes_up_later_spoils_nothing(lab: Lab, tmp_path: Path) 
         assert host not in job.nodes()
         assert [each.action for each in agent.incidents(job.job)] == ["REQUEUE"]
         # What was frozen meets a job that is not there any more, and ends.
-        labs.wait_until(lambda: not _left(lab, host, job.job), 60, f"nothing of job {job.job} left on {host}")
+        labs.wait_until(lambda: not _left(lab, host, job), 60, f"nothing of job {job.job} left on {host}")
 
 
-def _left(lab: Lab, host: str, job: int) -> str:
-    return lab.runner(host).run(["pgrep", "-f", f"run-{job}"], timeout=30).stdout
+def _left(lab: Lab, host: str, job: Training) -> str:
+    return lab.runner(host).run(["pgrep", "-a", "-f", job.pattern], timeout=30).stdout
 
 
 def test_one_recovery_a_fault_and_the_same_result(lab: Lab, tmp_path: Path) -> None:
     chosen = [(mode, fault) for mode in MODES for fault in TRAINING_FAULTS if fault.name in SAMPLE[mode.name]]
     with Agent(lab, tmp_path).running() as agent:
-        outcomes = record(agent, chosen)
+        outcomes = record(agent, chosen, tell=lambda one: sys.stdout.write(f"{json.dumps(one.as_json())}\n"))
     for (_, fault), outcome in zip(chosen, outcomes, strict=True):
         assert outcome.state in ("COMPLETED", "COMPLETING"), outcome
         assert outcome.same_result, outcome

@@ -136,6 +136,11 @@ class Training:
 
         return labs.wait_until(over, timeout, f"the end of job {self.job}", pause=1)
 
+    @property
+    def pattern(self) -> str:
+        """For pgrep -f: the processes of this training, and not the command that looks for them."""
+        return rf"[r]un-{self.job}\b"
+
     def nodes(self) -> list[str]:
         return expand(self.field("NodeList"))
 

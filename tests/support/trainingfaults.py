@@ -103,7 +103,7 @@ def _device(kind: str) -> Callable[[Lab, Training, Sequence[str]], None]:
 
     def inject(lab: Lab, training: Training, victims: Sequence[str]) -> None:
         faults.break_node(lab, victims[0], kind)
-        lab.runner(victims[0]).run(["pkill", "-ABRT", "-f", f"run-{training.job} "], timeout=60).check()
+        lab.runner(victims[0]).run(["pkill", "-ABRT", "-f", training.pattern], timeout=60).check()
 
     return inject
 
