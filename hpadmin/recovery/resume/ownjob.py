@@ -269,8 +269,12 @@ class OwnJob:
     def shares(self, detail: JobDetail, need: int, lost: Sequence[str]) -> tuple[Share, ...]:
         """Return where the `need` nodes have to come from that take the place of `lost`, by the cluster's topology."""
         reader = CommandReader(self.runner, COMMAND_SECONDS)
+        names = detail.info.partition.split(",")
+        parts = [part.nodes for part in reader.partitions() if part.name in names and part.nodes]
+        among = expand(",".join(parts)) if parts else []
+        before = self._before_batch_host(detail, among)
         if not reader.configuration().get("TopologyPlugin", "").endswith("/block"):
-            return (Share(need),)
+            return (Share(need, excluded=before),)
         # Few jobs come here, and what all that imports would double the start of every supervisor.
         from hpadmin.recovery.resume.joining import shares
         from hpadmin.topology.graph import BlockTopology
@@ -279,11 +283,27 @@ class OwnJob:
         said = self.runner.run(["scontrol", "show", "topology"], timeout=COMMAND_SECONDS).check()
         topology = parse_topology(said.stdout, ()).default.topology
         if not isinstance(topology, BlockTopology):
-            return (Share(need),)
-        names = detail.info.partition.split(",")
-        among = [part.nodes for part in reader.partitions() if part.name in names and part.nodes]
+            return (Share(need, excluded=before),)
         held = expand(detail.info.nodes)
-        return shares(topology, held=held, lost=lost, need=need, among=expand(",".join(among)))
+        found = shares(topology, held=held, lost=lost, need=need, among=among)
+        return tuple(
+            replace(each, excluded=tuple(dict.fromkeys((*each.excluded, *before)))) for each in found
+        )
+
+    def _before_batch_host(self, detail: JobDetail, among: Sequence[str]) -> tuple[str, ...]:
+        """Return which of `among` must not join a batch job: they would come before the node its script runs on.
+
+        Whenever slurmctld starts anew or is reconfigured, it takes the first node of each job for the one with the
+        batch script (`build_node_details`, src/slurmctld/node_scheduler.c), and refuses the end of a script that
+        another node reports ("sent from wrong node", src/slurmctld/proc_req.c): the job would never end.
+        """
+        host = detail.info.batch_host
+        if not detail.batch or not host or not among:
+            return ()
+        # Slurm's own order of names: that in which it lists the nodes of a job.
+        words = ["scontrol", "show", "hostlistsorted", fold(sorted({*among, host}))]
+        order = expand(self.runner.run(words, timeout=COMMAND_SECONDS).check().stdout.strip())
+        return tuple(order[: order.index(host)])
 
     def helper_command(self, detail: JobDetail, share: Share) -> list[str]:
         """Return the salloc that gets more nodes like those of `detail`, for this job only.

@@ -51,6 +51,18 @@ def test_without_gres_the_job_gets_another_node_and_goes_on(slurm: Cluster) -> N
     assert slurm.root.run(["squeue", "-h", "-n", f"auto-resume-{job}"], timeout=30).stdout == ""
 
 
+def test_a_node_that_joins_is_never_taken_for_the_batch_host(slurm: Cluster) -> None:
+    """A slurmctld that is reconfigured takes the first node of a job for that with the script, and no other's end."""
+    job = slurm.submit("first", STEP % 600, "--auto-resume=1", "-w", "n[2-4]")
+    slurm.wait_output("first", "start 0", times=3)
+    slurm.kill_node("n3")
+    text = slurm.wait_output("first", "start 1", 240, times=3)
+    assert "n1" not in re.findall(r"start 1 of 3 on (\S+)", text)
+    slurm.sh("scontrol reconfigure")
+    slurm.wait_output("first", "exit 0\n", 240)
+    slurm.wait_state(job, "COMPLETED", seconds=120)
+
+
 def test_with_gres_a_spare_takes_over_inside_the_allocation(slurm: Cluster) -> None:
     options = ("--auto-resume=1", "--auto-resume-spares=1", "-N3", "-p", "gpu", "--gres=gpu:4")
     job = slurm.submit("spare", STEP % 600, *options)
