@@ -25,7 +25,7 @@ from hpadmin.slurm.commands import CommandReader
 from tests.support import labs
 from tests.support.faults import FAULTS
 
-pytestmark = [pytest.mark.lab, pytest.mark.unsettled]
+pytestmark = pytest.mark.lab
 
 LIFECYCLE = "profile: container\nagent: true\nhealth_check: true\nslurm:\n  health_check_interval: 10\n"
 KINDS = {fault.name: fault for fault in FAULTS}

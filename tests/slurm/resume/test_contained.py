@@ -9,7 +9,7 @@ import pytest
 
 from tests.slurm.resume.cluster import Cluster, cluster
 
-pytestmark = [pytest.mark.slurm, pytest.mark.unsettled]
+pytestmark = pytest.mark.slurm
 
 STEP = """\
 srun bash -c 'echo start $HPADMIN_RESUME_COUNT on $SLURMD_NODENAME \\

@@ -6,7 +6,7 @@ import pytest
 
 from tests.slurm.resume.cluster import Cluster
 
-pytestmark = [pytest.mark.slurm, pytest.mark.unsettled]
+pytestmark = pytest.mark.slurm
 
 FILE = "srun --auto-resume-heartbeat=beat-%j:10 -N1 -n1"
 LOG = "srun --auto-resume-heartbeat=log:10 -N1 -n1"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.slurm.resume.cluster import Cluster, until
 
-pytestmark = [pytest.mark.slurm, pytest.mark.unsettled]
+pytestmark = pytest.mark.slurm
 
 FOR_EVER = "srun bash -c 'echo start $HPADMIN_RESUME_COUNT; sleep 600'\necho exit $?"
 GRES = ("-N2", "-p", "gpu", "--gres=gpu:4")

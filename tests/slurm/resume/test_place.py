@@ -6,7 +6,7 @@ import pytest
 
 from tests.slurm.resume.cluster import Cluster, until
 
-pytestmark = [pytest.mark.slurm, pytest.mark.unsettled]
+pytestmark = pytest.mark.slurm
 
 GRES = ("-p", "gpu", "--gres=gpu:4")
 TRAINING = "srun bash -c 'echo start $HPADMIN_RESUME_COUNT; sleep 600'"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.slurm.resume.cluster import Cluster, until
 
-pytestmark = [pytest.mark.slurm, pytest.mark.unsettled]
+pytestmark = pytest.mark.slurm
 
 STEP = """\
 srun bash -c 'echo start $HPADMIN_RESUME_COUNT of $SLURM_NNODES on $SLURMD_NODENAME \\

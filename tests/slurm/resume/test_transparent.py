@@ -13,7 +13,7 @@ import pytest
 from hpadmin.slurm.hostlist import expand
 from tests.slurm.resume.cluster import HOME, Cluster
 
-pytestmark = [pytest.mark.slurm, pytest.mark.unsettled]
+pytestmark = pytest.mark.slurm
 
 LIMIT = 150
 """Seconds for one case."""
