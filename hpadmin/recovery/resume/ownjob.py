@@ -230,14 +230,15 @@ class OwnJob:
         """Shrink the job to `nodes`. Raises OperationFailed with Slurm's reason."""
         self._update(self.job_id, f"nodelist={fold(nodes)}")
 
-    def merge(self, helper: int) -> None:
-        """Move the nodes of the allocation `helper` into this job and end it.
+    def merge(self, helper: int) -> tuple[str, ...]:
+        """Move the nodes of the allocation `helper` into this job and end it; return their names.
 
         Slurm refuses jobs whose list of GRES is not NULL, and gives every whole-node job such a list even on
         nodes without GRES; any update of a job frees an empty one (end of `_update_job`, job_mgr.c). So both
         jobs are touched first.
         """
         self._update(helper, "extra=auto-resume")
+        lent = CommandReader(self.runner, COMMAND_SECONDS).job(helper)
         detail = self.read()
         if detail is None:
             raise OperationFailed(f"job {self.job_id} is gone")
@@ -249,6 +250,7 @@ class OwnJob:
             after = self.read()
             if after is None or after.info.node_count <= detail.info.node_count:
                 raise
+        return tuple(expand(lent.info.nodes)) if lent is not None and lent.info.nodes else ()
 
     def end_step(self, step: int) -> None:
         """Kill what runs of a step. scancel tries again for 15 s when the step has ended: do not call it then."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from hpadmin.errors import OperationFailed
@@ -43,23 +43,29 @@ class Swap:
         healthy = self.drop(answer.bad)
         if ended.step is not None and ended.cause is Cause.LOST and not answer.bad:
             self._sweep(ended.step, healthy)
+        bad = set(answer.bad)
         for _ in range(SWAPS):
             need = self.want - len(healthy)
             if need > 0:
                 detail = self._running_job()
                 for share in self.job.shares(detail, need, answer.bad):
-                    self._expand(detail, share, answer.within or SERVICE_SECONDS)
+                    # What Slurm gives out again is not what was lost, though it bears the name of it.
+                    bad -= set(self._expand(detail, share, answer.within or SERVICE_SECONDS))
                 self.say("Info", "Job Expansion complete")
             # A slurmctld that was killed meanwhile may have forgotten what it had done.
-            healthy = self.drop(answer.bad)
+            healthy = self.drop(bad)
             if len(healthy) >= self.want:
                 break
+        else:
+            raise OperationFailed(
+                f"The job has {len(healthy)} of {self.want} nodes after {SWAPS} expansions."
+            )
         stays = ended.step is not None and self._record_stays(ended.step)
         after = self._running_job()
         self.say("Info", f"Updating to new node list {after.info.nodes}")
         return self._renewed(launch, after, overlap=stays)
 
-    def drop(self, bad: Sequence[str]) -> list[str]:
+    def drop(self, bad: Collection[str]) -> list[str]:
         """Shrink the job to its healthy nodes, and return those."""
         held = expand(self._running_job().info.nodes)
         healthy = [node for node in held if node not in bad]
@@ -88,14 +94,14 @@ class Swap:
             self.pause(0.5)
         return False
 
-    def _expand(self, detail: JobDetail, share: Share, within: float) -> None:
+    def _expand(self, detail: JobDetail, share: Share, within: float) -> tuple[str, ...]:
+        """Return the nodes that joined."""
         where = f" of block {share.block}" if share.block else ""
         self.say("Info", f"Waiting for {share.need} node(s){where} to join the job")
         for again in (True, True, False):
             try:
                 helper = allocate(self.job.helper_command(detail, share), self.job, within)
-                self.job.merge(helper)
-                break
+                return self.job.merge(helper)
             except OperationFailed as error:
                 # Whatever came of it is not left behind, also where only its number was lost.
                 for left in self.job.helpers():
@@ -104,6 +110,7 @@ class Swap:
                     raise
                 self.say("Error", f"{error.message}; trying again")
                 self.pause(3.0)
+        raise AssertionError("the last attempt returns or raises")
 
     def _running_job(self) -> JobDetail:
         detail = self.job.read()
