@@ -9,6 +9,7 @@ import pytest
 
 from hpadmin.lab.cluster import Lab
 from tests.support import labs
+from tests.support.daemonlogs import complains
 
 pytestmark = pytest.mark.lab
 
@@ -69,7 +70,7 @@ def test_no_daemon_complains_about_our_files(lab: Lab) -> None:
         logs = lab.runner(node.instance.name).run(
             ["sh", "-c", "cat /var/log/slurm/slurmctld.log /var/log/slurm/slurmd.log 2>/dev/null"], timeout=30
         )
-        found = [line for line in logs.stdout.splitlines() if _complains(line)]
+        found = [line for line in logs.stdout.splitlines() if complains(line)]
         if found:
             complaints[node.instance.name] = found
     assert complaints == {}
@@ -87,37 +88,3 @@ def test_status_tells_every_node(lab: Lab) -> None:
     assert {node["role"] for node in nodes} == {"controller", "login", "compute"}
     assert {node["status"] for node in nodes} == {"ready"}
     assert len(nodes) == 14
-
-
-STARTING_UP = (
-    "Could not open node state file",
-    "Could not open job state file",
-    "Could not open reservation state file",
-    "Could not open trigger state file",
-    "Could not open power_save state file",
-    "Could not open fed_mgr state file",
-    "No last decay",
-    "NOTE: Trying backup state save file",
-    "Information may be lost",
-    "Jobs may be lost",
-    "Triggers may be lost",
-    "Reservations may be lost",
-    "No Assoc usage file",
-    "No dyn",
-)
-"""What a controller says at its very first start, when there is no state to recover yet."""
-
-
-BETWEEN_PROCESSES = (
-    "slurm_send_node_msg",
-    "slurm_receive_msg",
-    "Connection reset by peer",
-    "Socket timed out",
-    "stepd_connect to StepId=",
-)
-"""What says nothing of configuration: an srun or a slurmstepd that ended before somebody spoke to it."""
-
-
-def _complains(line: str) -> bool:
-    serious = any(word in line for word in ("error:", "warning:", "fatal:"))
-    return serious and not any(known in line for known in STARTING_UP + BETWEEN_PROCESSES)

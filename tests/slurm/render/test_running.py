@@ -14,6 +14,7 @@ from hpadmin.configure import desired, templates
 from hpadmin.configure.options import CONTAINER
 from hpadmin.slurm.command import Completed
 from tests.support.box import Box, box
+from tests.support.daemonlogs import complains
 from tests.unit.configure.clusters import cluster, example
 
 pytestmark = pytest.mark.slurm
@@ -21,8 +22,6 @@ pytestmark = pytest.mark.slurm
 CONTROLLER, GPU_NODE = "10.1.1.10", "ip-10-1-2-3"
 PASSWORD = r"p#ss\word 'x' y"
 OPTIONS = replace(CONTAINER, auth="slurm")
-FIRST_START = ("state file", "state save file", "to recover")
-"""What slurmctld says on empty state."""
 
 
 def run(host: Box, *argv: str) -> Completed:
@@ -39,8 +38,7 @@ def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
 def log(host: Box, daemon: str) -> list[str]:
     """Errors and warnings of a daemon's log."""
     lines = run(host, "cat", f"/var/log/slurm/{daemon}.log").stdout.splitlines()
-    wrong = [line for line in lines if " error: " in line or " warning: " in line or " fatal: " in line]
-    return [line for line in wrong if not any(known in line for known in FIRST_START)]
+    return [line for line in lines if complains(line)]
 
 
 @pytest.fixture(scope="module")
