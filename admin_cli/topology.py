@@ -122,10 +122,14 @@ def show(
 @click.option(
     "--consolidate-segments", is_flag=True, help="All segments in the smallest aggregate (25.11 and later)."
 )
-@click.option("--exclusive", "whole", is_flag=True, help="Whole nodes, as sbatch --exclusive.")
 @click.option(
-    "--exclusive-topo", is_flag=True, help="Blocks without any other job, as sbatch --exclusive=topo."
+    "--exclusive",
+    is_flag=False,
+    flag_value="nodes",
+    type=click.Choice(["nodes", "topo"]),
+    help="Whole nodes, as sbatch --exclusive; with =topo, blocks without any other job.",
 )
+@click.option("--exclusive-topo", is_flag=True, help="The same as --exclusive=topo.")
 @click.option("--switches", type=click.IntRange(min=1), help="At most so many leaf switches (topology/tree).")
 @click.option("-p", "--partition", help="Partition; default: the default one.")
 @click.option("-C", "--constraint", default="", help="Feature expression with &, | and parentheses.")
@@ -146,7 +150,7 @@ def place(
     segment: int | None,
     spread_segments: bool,
     consolidate_segments: bool,
-    whole: bool,
+    exclusive: str | None,
     exclusive_topo: bool,
     switches: int | None,
     partition: str | None,
@@ -182,8 +186,8 @@ def place(
     request = Request(
         nodes,
         segment or 0,
-        exclusive_topo,
-        whole,
+        exclusive_topo or exclusive == "topo",
+        exclusive == "nodes",
         switches or 0,
         partition,
         constraint,

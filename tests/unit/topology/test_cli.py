@@ -64,6 +64,15 @@ def test_place_in_words(topology: Path) -> None:
     assert "would start now: sbatch -N24 --segment=12" in refused.output
 
 
+def test_exclusive_is_written_as_for_sbatch(topology: Path) -> None:
+    where = ["--topology", str(topology), "--busy", "ultraserver1-[0-1],ultraserver2-0"]
+    topo, same = (run("place", "-N", "2", word, *where) for word in ("--exclusive=topo", "--exclusive-topo"))
+    assert (topo.exit_code, topo.output) == (0, same.output)
+    nodes = run("place", "--exclusive", "-N", "2", *where)
+    assert "starts now on ultraserver1-[2-3]" in nodes.output
+    assert run("place", "-N", "2", "--exclusive=mcs", *where).exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
