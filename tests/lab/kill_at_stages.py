@@ -35,17 +35,19 @@ stage, place = sys.argv.pop(1), int(sys.argv.pop(1))
 from lifecycle import engine
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.chown", "os.link", "os.symlink"}
-now, seen, work = "", 0, engine._stage
+now, seen, passed, work = "", 0, False, engine._stage
 told, tell = os.pipe()
 
 
 def watched(machine, situation, which, clock):
-    global now
+    global now, passed
+    if passed:
+        os._exit(99)  # what comes after the stage is left for the next victims
     now = which.name
     try:
         return work(machine, situation, which, clock)
     finally:
-        now = ""
+        passed, now = now == stage, ""
 
 
 def executioner():
