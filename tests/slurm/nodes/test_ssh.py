@@ -44,7 +44,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     container = client.containers.run(
         image.ensure_node(client),
         entrypoint=["sleep", "infinity"],
-        name=f"hpt-repair-ssh-{uuid.uuid4().hex[:8]}",
+        name=f"hpadmin-test-ssh-{uuid.uuid4().hex[:8]}",
         init=True,
         detach=True,
         labels={"hpadmin.test": "ssh"},
