@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import socket
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from admin_cli.agent import SETTINGS
-from admin_cli.options import state_dir_option
+from admin_cli.node_orders import reboot, replace
+from admin_cli.node_site import clock, cluster_options, look, open_journal
 from admin_cli.report import output_option, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from hpadmin.nodes.provider import Repair
-    from hpadmin.recovery.journal import Journal
     from hpadmin.recovery.observe import Observation
     from hpadmin.recovery.site import Site
 
 F = TypeVar("F", bound=Callable[..., Any])
-_POLL = 2.0
 _CHECK = ["/opt/hpadmin/bin/python3", "-I", "-m", "hpadmin.nodes.healthcheck", "--json"]
 
 
@@ -42,22 +36,6 @@ def group() -> None:
     """
 
 
-def _cluster_options(function: F) -> F:
-    for option in (
-        state_dir_option,
-        click.option("--lab", metavar="NAME", help="A lab, from outside of it."),
-        click.option("--config", type=click.Path(path_type=Path), default=SETTINGS, show_default=True),
-    ):
-        function = option(function)
-    return function
-
-
-def _look(site: Site) -> Observation:
-    from hpadmin.recovery.observe import observe
-
-    return observe(site.reader, site.provider, at=time.time(), protected=site.settings.policy.protected)
-
-
 def _blocks(site: Site) -> dict[str, str]:
     from hpadmin.recovery.operate import blocks_of
 
@@ -66,7 +44,7 @@ def _blocks(site: Site) -> dict[str, str]:
 
 
 @group.command("list")
-@_cluster_options
+@cluster_options
 @output_option
 def list_nodes(config: Path, lab: str | None, state_dir: Path, output: str) -> None:
     """List every node: state, reason and whose it is, health, instance, group, block, jobs, time in state."""
@@ -74,7 +52,7 @@ def list_nodes(config: Path, lab: str | None, state_dir: Path, output: str) -> N
     from hpadmin.recovery.site import Site
 
     site = Site.open(config, state_dir, lab=lab, need_provider=False)
-    seen = _look(site)
+    seen = look(site)
     if seen.instances is None:
         say(f"hpadmin: the provider does not answer: {seen.provider_error}")
     nodes = summarise(seen, _blocks(site))
@@ -121,7 +99,7 @@ def list_nodes(config: Path, lab: str | None, state_dir: Path, output: str) -> N
 @group.command()
 @click.argument("nodes", nargs=-1, required=True, metavar="NODE...")
 @click.option("--last", type=click.IntRange(1, 10000), default=30, show_default=True, help="Events to show.")
-@_cluster_options
+@cluster_options
 @output_option
 def show(
     nodes: tuple[str, ...], last: int, config: Path, lab: str | None, state_dir: Path, output: str
@@ -132,10 +110,10 @@ def show(
     from hpadmin.recovery.site import Site
 
     site = Site.open(config, state_dir, lab=lab, need_provider=False)
-    seen = _look(site)
+    seen = look(site)
     names = resolve(nodes, seen)
     summaries = {node.name: node for node in summarise(seen, _blocks(site))}
-    journal = _journal(site)
+    journal = open_journal(site)
     shown = []
     for name in names:
         node, summary = seen.nodes[name], summaries[name]
@@ -181,7 +159,7 @@ def _print_entry(entry: dict[str, Any]) -> None:
         [[key.replace("_", " "), "-" if value in ("", 0, []) else value] for key, value in entry.items()],
     )
     for event in events:
-        click.echo(f"  {_clock(event['time'])}  {event['kind']:<10} {event['text']}")
+        click.echo(f"  {clock(event['time'])}  {event['kind']:<10} {event['text']}")
 
 
 @group.command()
@@ -189,7 +167,7 @@ def _print_entry(entry: dict[str, Any]) -> None:
 @click.option(
     "--deep", is_flag=True, help="The deep checks of deep.toml, on idle nodes, kept empty meanwhile."
 )
-@_cluster_options
+@cluster_options
 @output_option
 def health(
     nodes: tuple[str, ...], deep: bool, config: Path, lab: str | None, state_dir: Path, output: str
@@ -205,7 +183,7 @@ def health(
     from hpadmin.slurm.command import Local
 
     site = Site.open(config, state_dir, lab=lab, need_provider=False)
-    seen = _look(site)
+    seen = look(site)
     names = resolve(nodes, seen) if nodes else tuple(seen.nodes)
     results = []
     if deep:
@@ -253,190 +231,12 @@ def _deep(site: Site, names: Sequence[str], seen: Observation) -> list[dict[str,
     ]
 
 
-def _repair_options(function: F) -> F:
-    for option in (
-        click.option("--no-wait", is_flag=True, help="Give the order and end; the agent does the rest."),
-        click.option("--yes", is_flag=True, help="Do not ask."),
-        click.option("--reason", default="", metavar="TEXT", help="Why; kept in Slurm and in the journal."),
-        click.option(
-            "--now/--when-idle",
-            "now",
-            default=False,
-            help="End what runs there, or wait for it (the default).",
-        ),
-        click.argument("nodes", nargs=-1, required=True, metavar="NODE..."),
-        _cluster_options,
-    ):
-        function = option(function)
-    return function
-
-
-@group.command()
-@_repair_options
-def replace(**given: Any) -> None:
-    """Have nodes replaced by new instances, and wait until they are back.
-
-    NODE is a hostlist or an instance id. After an interruption, run it again: it goes on where it was.
-    """
-    from hpadmin.nodes.provider import Repair
-
-    _repair(Repair.REPLACE, **given)
-
-
-@group.command()
-@_repair_options
-def reboot(**given: Any) -> None:
-    """Have nodes rebooted, and wait until they are back.
-
-    NODE is a hostlist or an instance id. After an interruption, run it again: it goes on where it was.
-    """
-    from hpadmin.nodes.provider import Repair
-
-    _repair(Repair.REBOOT, **given)
-
-
-def _repair(
-    action: Repair,
-    *,
-    nodes: tuple[str, ...],
-    now: bool,
-    reason: str,
-    yes: bool,
-    no_wait: bool,
-    config: Path,
-    lab: str | None,
-    state_dir: Path,
-) -> None:
-    from hpadmin.errors import OperationFailed
-    from hpadmin.recovery import operate, reasons
-    from hpadmin.recovery.site import Site
-
-    site = Site.open(config, state_dir, lab=lab, need_provider=False)
-    seen = _look(site)
-    names = operate.resolve(nodes, seen)
-    operate.check_orderable(names, action, seen)
-    under_way = []
-    for name in names:
-        order = reasons.read(seen.nodes[name].reason).order
-        if (
-            order is not None
-            and seen.nodes[name].state.kept_out
-            and (order.action, order.now) == (action, now)
-        ):
-            under_way.append(name)
-    fresh = [name for name in names if name not in under_way]
-    if under_way:
-        say(f"ordered already, going on: {', '.join(under_way)}")
-    # An order that is followed counts from when it was given: its Reason's time is slurmctld's.
-    since = min((seen.nodes[name].reason_time for name in under_way), default=seen.at)
-    if fresh:
-        _confirm(action, fresh, seen, now=now, yes=yes)
-        author = os.environ.get("SUDO_USER") or getpass.getuser()
-        since = min(since, time.time() - 1)
-        operate.order(
-            fresh,
-            action,
-            author=author,
-            why=reason or "by hand",
-            now=now,
-            reader=site.reader,
-            control=site.control,
-        )
-        say(f"ordered: {action.value} {', '.join(fresh)}")
-    if no_wait:
-        return
-    if not _follow(site, names, action, since):
-        raise OperationFailed(f"not every node came back; 'hpadmin node show {' '.join(names)}' tells why")
-
-
-def _confirm(action: Repair, names: Sequence[str], seen: Observation, *, now: bool, yes: bool) -> None:
-    from hpadmin.recovery.operate import jobs_hit
-
-    jobs = jobs_hit(names, seen)
-    say(f"{action.value}: {', '.join(names)}")
-    for job in jobs:
-        fate = "will be ended" if now else "will be waited for"
-        say(f"  job {job.job_id} of {job.user} ({job.state.value.lower()}, {job.node_count} nodes) {fate}")
-    if not jobs:
-        say("  no job runs there")
-    if action.value == "replace":
-        say("  the instances and their local disks are lost")
-    if not yes:
-        click.confirm("Go on?", abort=True, err=True)
-
-
-def _journal(site: Site) -> Journal | None:
-    """The agent's journal, where this user and host can read it."""
-    from hpadmin.errors import OperationFailed
-    from hpadmin.recovery.site import JOURNAL
-
-    if not (site.state_dir / JOURNAL).exists():
-        return None
-    try:
-        return site.journal()
-    except OperationFailed:
-        return None
-
-
-def _follow(site: Site, names: Sequence[str], action: Repair, since: float) -> bool:
-    """Show progress until every node is back or has failed; do the agent's work meanwhile where none runs."""
-    from hpadmin.errors import OperationFailed
-    from hpadmin.recovery.agent import Agent
-    from hpadmin.recovery.leadership import StandsBy
-
-    def watch(agent: Agent | None) -> bool:
-        said: dict[str, str] = {}
-        while True:
-            if agent is not None:
-                agent.cycle()
-            states = _progress(site, names, action, since)
-            for state in states:
-                if said.get(state.node) != state.text:
-                    said[state.node] = state.text
-                    say(f"{_clock(time.time())}  {state.node}: {state.text}")
-            if all(state.done or state.failed for state in states):
-                return all(state.done for state in states)
-            time.sleep(_POLL)
-
-    if site.provider.name == "none":
-        say(
-            "no provider is configured on this host: the cluster's agent does the work, told as far as Slurm shows it"
-        )
-        return watch(None)
-    try:
-        with site.leadership():
-            say("no agent runs here: this command does its work for these nodes until they are back")
-            return watch(site.agent(only=frozenset(names)))
-    except StandsBy:
-        return watch(None)
-    except OperationFailed as error:
-        if "agent's lock" not in error.message:
-            raise
-        say("the agent's state is not on this host: its progress is told as far as Slurm shows it")
-        return watch(None)
-
-
-def _progress(site: Site, names: Sequence[str], action: Repair, since: float) -> list[Any]:
-    from hpadmin.recovery.observe import jobs_by_node
-    from hpadmin.recovery.operate import progress
-
-    jobs_on = jobs_by_node(site.reader.jobs())
-    found = {node.name: node for node in site.reader.nodes()}
-    journal = _journal(site)
-    try:
-        book = journal.book(since=since) if journal is not None else None
-    finally:
-        if journal is not None:
-            journal.close()
-    return [progress(name, action, since, found.get(name), book, jobs_on.get(name, ())) for name in names]
-
-
-def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
 def _ago(seconds: float) -> str:
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(0, seconds):.0f} s"
+
+
+for _command in (replace, reboot):
+    group.add_command(_command)

@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from hpadmin.lab.cluster import Lab
@@ -48,7 +49,7 @@ def with_agent(lab: Lab) -> list[dict[str, object]]:
                 fault.inject(lab, node)
         if name == "hpadmin node reboot":
             site.run("hpadmin", "node", "reboot", node, "--yes", "--no-wait")
-        labs.wait_until(lambda: site.returned(node, before), PATIENCE, f"{node} back after {name}")  # noqa: B023
+        labs.wait_until(partial(site.returned, node, before), PATIENCE, f"{node} back after {name}")
         found = [event for event in site.story(node)[node] if event["time"] >= since]
         results.append(
             {

@@ -15,6 +15,14 @@ from pathlib import Path
 
 EXAMPLES = Path(__file__).resolve().parent
 HPADMIN = [str(Path(sys.executable).with_name("hpadmin"))]
+SCENARIOS: tuple[tuple[list[str], list[int], str], ...] = (
+    (["-N4"], [4], "a job of a block's size gets one whole UltraServer"),
+    (["-N8"], [4, 4], "twice the size takes both"),
+    (["-N6"], [2, 4], "without segments one block is filled before the next is used"),
+    (["-N6", "--segment=3"], [3, 3], "each segment of three stays within one UltraServer"),
+    (["-N3", "--exclusive=topo"], [3], "one UltraServer, and nobody else on it"),
+)
+"""Options of sbatch on two UltraServers of four nodes, how many nodes come from each, and why."""
 
 
 def main() -> int:
@@ -72,13 +80,7 @@ def ultraserver_cluster() -> int:
     nodes = json.loads(hpadmin("lab", "status", "--name", "demo", "-o", "json", quiet=True))["nodes"]
     block_of = {node["hostname"]: node["ultraserver"] for node in nodes}
     failures = 0
-    for arguments, expected, why in (
-        (["-N4"], [4], "a job of a block's size gets one whole UltraServer"),
-        (["-N8"], [4, 4], "twice the size takes both"),
-        (["-N6"], [2, 4], "without segments one block is filled before the next is used"),
-        (["-N6", "--segment=3"], [3, 3], "each segment of three stays within one UltraServer"),
-        (["-N3", "--exclusive=topo"], [3], "one UltraServer, and nobody else on it"),
-    ):
+    for arguments, expected, why in SCENARIOS:
         foreseen = json.loads(
             on_login("hpadmin", "topology", "place", "-p", "training", *arguments, "-o", "json")
         )

@@ -29,7 +29,7 @@ from hpadmin.lab import faults, image, machine, own_agent, replacing, telling
 from hpadmin.lab.engine import ContainerRunner, connect, engine_errors
 from hpadmin.lab.facts import LabInstance, allocate, resource_config
 from hpadmin.lab.machine import LABEL, LOG, LabNode, SeenNode
-from hpadmin.lab.network import create_network, subnet_of
+from hpadmin.lab.network import create_network, remove_network, subnet_of
 from hpadmin.model import NodeType
 from hpadmin.slurm.hostlist import expand, fold
 
@@ -146,7 +146,11 @@ class Lab:
         self._converge(wanted.name, instances, files, tag, str(network.name), say)
 
     def down(self, *, say: Say) -> None:
-        """Remove all that this lab made, and nothing else."""
+        """Remove all that this lab made, and nothing else. Raises OperationFailed where the engine refuses."""
+        with engine_errors():
+            self._down(say)
+
+    def _down(self, say: Say) -> None:
         containers = self.containers()
         if containers:
             say(f"removing {len(containers)} containers")
@@ -157,7 +161,7 @@ class Lab:
             list(pool.map(machine.remove, containers))
         for network in self.client.networks.list(filters={"label": f"{LABEL}={self.name}"}):
             say(f"removing network {network.name}")
-            network.remove()
+            remove_network(network)
 
     def wait_ready(self, *, timeout: float, say: Say) -> None:
         """Wait until every node's lifecycle is done and Slurm has every compute node idle or at work.

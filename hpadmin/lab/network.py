@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from hpadmin.lab.machine import LABEL
 
 SUBNETS = ipaddress.IPv4Network("10.200.0.0/14")
 """Where labs get their subnets from."""
+_POLL = 0.5
+_LETS_GO = 20.0
+"""Seconds within which the engine forgets the containers that were just removed from a network."""
 _PREFIX = 20
 """Four thousand addresses: nodes are numbered on, also when they are replaced."""
 
@@ -41,6 +45,29 @@ def create_network(client: docker.DockerClient, lab: str) -> Any:
             if "overlap" not in str(error.explanation):
                 raise
     raise OperationFailed(f"no subnet of {SUBNETS} is free for the lab's network")
+
+
+def remove_network(network: Any, *, patience: float = _LETS_GO) -> None:
+    """Remove a network whose containers are gone, as soon as the engine knows that they are.
+
+    Raises OperationFailed with the engine's words when it does not within `patience` seconds.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            network.remove()
+            return
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError as error:
+            if "active endpoints" not in str(error.explanation):
+                raise
+            if time.monotonic() > deadline:
+                raise OperationFailed(
+                    f"Docker refused: {error.explanation}",
+                    hint="no container is left on it: restart Docker's engine, then run this again",
+                ) from error
+        time.sleep(_POLL)
 
 
 def subnet_of(network: Any) -> str:

@@ -7,7 +7,6 @@ the number of their leadership: a former leader that wakes up late finds that it
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from hpadmin.errors import OperationFailed
 from hpadmin.nodes.provider import Repair
 from hpadmin.recovery.book import Book, Origin, Phase, RepairRecord
+from hpadmin.recovery.database import open_database
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS repairs (
@@ -84,14 +84,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Open or make the journal. Raises OperationFailed when that is not possible."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise OperationFailed(f"the agent's journal {path} cannot be opened: {error}") from error
+        self._db = open_database(path, _SCHEMA, "the agent's journal")
         self._leadership: int | None = None
 
     def close(self) -> None:

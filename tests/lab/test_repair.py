@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def test_four_faults_at_once_and_slurmctld_restarted(site: Site) -> None:
     labs.wait_until(lambda: "asking" in site.kinds(broken[0]), PATIENCE, "the first repair is under way")
     site.run("service", "slurmctld", "restart")
     for node, kind in victims.items():
-        labs.wait_until(lambda: site.returned(node), PATIENCE, f"{node} back after {kind}")  # noqa: B023
+        labs.wait_until(partial(site.returned, node), PATIENCE, f"{node} back after {kind}")
     site.undisturbed(job)
     for node, events in site.story(*victims).items():
         assert [event["kind"] for event in events].count("asking") == 1, f"{node}: one repair, not two"

@@ -6,7 +6,6 @@ which nodes it lost and got, how long it stood, and that a requeue has been begu
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
@@ -14,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from hpadmin.errors import OperationFailed
+from hpadmin.recovery.database import open_database
 from hpadmin.recovery.resume.place import Place
 
 _SCHEMA = """
@@ -151,14 +150,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         """Open or make it. Raises OperationFailed when that is not possible."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise OperationFailed(f"the record of resumed jobs {path} cannot be opened: {error}") from error
+        self._db = open_database(path, _SCHEMA, "the record of resumed jobs")
 
     def close(self) -> None:
         self._db.close()

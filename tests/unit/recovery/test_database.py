@@ -1,0 +1,47 @@
+"""The agent's files are opened whatever release made them, and nothing in them is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from hpadmin.errors import OperationFailed
+from hpadmin.recovery.database import open_database
+from hpadmin.recovery.journal import Journal
+from hpadmin.recovery.resume.store import Store
+
+OLD = "CREATE TABLE IF NOT EXISTS nodes (name TEXT PRIMARY KEY);"
+NEW = """
+CREATE TABLE IF NOT EXISTS nodes (name TEXT PRIMARY KEY, block TEXT NOT NULL DEFAULT '', since REAL NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS blocks (name TEXT PRIMARY KEY);
+"""
+
+
+def test_what_an_earlier_release_made_gets_what_it_lacks_and_keeps_what_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "agent.sqlite"
+    with contextlib.closing(open_database(path, OLD, "the test's file")) as database:
+        database.execute("INSERT INTO nodes VALUES ('n1')")
+    for _ in range(2):
+        with contextlib.closing(open_database(path, NEW, "the test's file")) as database:
+            assert list(database.execute("SELECT * FROM nodes")) == [("n1", "", 0)]
+            assert list(database.execute("SELECT * FROM blocks")) == []
+
+
+@pytest.mark.parametrize("kind", [Journal, Store])
+def test_a_file_that_is_no_database_is_named(tmp_path: Path, kind: type[Journal] | type[Store]) -> None:
+    path = tmp_path / "agent.sqlite"
+    path.write_bytes(b"not a database, but some longer text that is none either" * 20)
+    with pytest.raises(OperationFailed, match=f"{path} cannot be opened: file is not a database"):
+        kind(path)
+
+
+def test_an_agents_journal_of_before_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sqlite"
+    Journal(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("ALTER TABLE repairs DROP COLUMN report_before")
+    with contextlib.closing(Journal(path)) as journal:
+        assert journal.book(since=0).open == {}
