@@ -26,9 +26,7 @@ HOME = "/home/alice"
 STATE = "/var/lib/hpadmin"
 MODULES = "/opt/points"
 """Where the tests' own modules for inside the container lie."""
-CONFIGURATION = """\
-ClusterName=resume
-SlurmctldHost=ctl
+DAEMONS = """\
 AuthType=auth/slurm
 AuthInfo=ttl=600
 CredType=cred/slurm
@@ -42,15 +40,20 @@ SlurmdLogFile=/var/log/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
-SchedulerParameters=permit_job_expansion,sched_interval=1
 ReturnToService=2
 SlurmdTimeout=300
 KillWait=5
-MinJobAge=300
 PlugStackConfig=/etc/slurm/plugstack.conf
-GresTypes=gpu
 SlurmdParameters=config_overrides
 MailProg=/bin/true
+"""
+"""What slurm.conf says of the daemons of one container, whatever the cluster."""
+CONFIGURATION = f"""\
+{DAEMONS}ClusterName=resume
+SlurmctldHost=ctl
+SchedulerParameters=permit_job_expansion,sched_interval=1
+MinJobAge=300
+GresTypes=gpu
 NodeName=n[1-6] Port=[17001-17006] CPUs=2 RealMemory=1000 State=UNKNOWN
 NodeName=g[1-5] Port=[18001-18005] CPUs=2 RealMemory=1000 Gres=gpu:4 State=UNKNOWN
 PartitionName=dev Nodes=n[1-6] Default=YES MaxTime=INFINITE OverSubscribe=EXCLUSIVE

@@ -21,36 +21,17 @@ import docker.errors
 from hpadmin.lab import image
 from hpadmin.lab.engine import ContainerRunner, connect
 from hpadmin.slurm.command import Completed
-from tests.slurm.resume.cluster import HOME, STATE, USER, until
+from tests.slurm.resume.cluster import DAEMONS, HOME, STATE, USER, until
 
 PER_NODE = 5
 """Jobs that fit on a node."""
-CONFIGURATION = """\
-ClusterName=racks
+CONFIGURATION = f"""\
+{DAEMONS}ClusterName=racks
 SlurmctldHost=ctl(10.77.0.1)
-AuthType=auth/slurm
-AuthInfo=ttl=600
-CredType=cred/slurm
-SlurmUser=slurm
-StateSaveLocation=/var/spool/slurmctld
-SlurmdSpoolDir=/var/spool/slurmd-%n
-SlurmctldPidFile=/run/slurmctld.pid
-SlurmdPidFile=/run/slurmd-%n.pid
-SlurmctldLogFile=/var/log/slurmctld.log
-SlurmdLogFile=/var/log/slurmd-%n.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=permit_job_expansion
-ReturnToService=2
-SlurmdTimeout=300
-KillWait=5
 MinJobAge=3600
 MessageTimeout=60
-PlugStackConfig=/etc/slurm/plugstack.conf
-SlurmdParameters=config_overrides
-MailProg=/bin/true
 NodeName=DEFAULT CPUs=PER_NODE RealMemory=1000 State=UNKNOWN
 """
 START = f"""
