@@ -21,6 +21,8 @@ PARTITIONS = {"dev": "ALL Default=YES", "spare": "n[3-5]", "idle": "n5"}
 EXTRA = "TopologyPlugin=topology/block\n"
 TOPOLOGY = b"BlockName=b1 Nodes=n[1-5]\nBlockSizes=5\n"
 GPUS = {"n4": 4, "n5": 4}
+LAST = "submitted-last"
+"""Name of the job that comes after all others."""
 
 
 def configuration(
@@ -58,12 +60,12 @@ def busy(running: Cluster) -> tuple[Cluster, Jobs]:
         gpu=running.submit("-w", "n4", "--gres=gpu:2"),
         spare=running.submit("-p", "spare", "-w", "n3"),
         wants=running.submit("--hold", "-w", "n5", run=False),
-        either=running.submit("--hold", "-p", "dev,idle", run=False),
+        either=running.submit("--hold", "-p", "dev,idle", "-J", LAST, run=False),
     )
-    # slurmctld writes its state down every few seconds; the throw-away one starts from there.
-    submitted = running.sh("date +%s").strip()
+    # slurmctld writes its state down every few seconds; the throw-away one starts from there. A file that is
+    # younger than the last job need not hold it: its writing may have begun before.
     wait(
-        lambda: running.sh("stat -c %Y /var/spool/slurmctld/job_state") > submitted,
+        lambda: running.sh(f"grep -c {LAST} /var/spool/slurmctld/job_state || true").strip() not in ("", "0"),
         "slurmctld wrote its jobs down",
     )
     return running, jobs

@@ -127,6 +127,10 @@ PartitionName=old Nodes=n[3-4]
 """
 
 
+MARK = "seen-running"
+"""Comment of the waiting job, once the other one runs."""
+
+
 def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition; fail after a minute."""
     deadline = time.monotonic() + 60
@@ -148,14 +152,10 @@ def controller(roomy: Box) -> Iterator[Box]:
     roomy.run(["sbatch", "-w", "n1", "-N1"], timeout=20, stdin=script).check()
     roomy.run(["sbatch", "-p", "old", "-H"], timeout=20, stdin=script).check()
     until(lambda: roomy.run(["squeue", "-h", "-o", "%N", "-j", "1"], timeout=10).stdout.strip() == "n1")
-    # slurmctld writes its state down every few seconds; the throw-away one starts from there.
-    submitted = int(roomy.run(["date", "+%s"], timeout=10).stdout)
-    until(
-        lambda: (
-            int(roomy.run(["stat", "-c", "%Y", "/var/spool/real/job_state"], timeout=10).stdout or 0)
-            > submitted
-        )
-    )
+    # slurmctld writes its state down every few seconds; the throw-away one starts from there. A file that is
+    # younger than the last job need not hold it, or hold the first as running: its writing may have begun before.
+    roomy.run(["scontrol", "update", "jobid=2", f"comment={MARK}"], timeout=20).check()
+    until(lambda: roomy.run(["grep", "-q", MARK, "/var/spool/real/job_state"], timeout=10).returncode == 0)
     yield roomy
     pid = roomy.run(["cat", "/run/slurmctld.pid"], timeout=10).stdout.strip()
     roomy.run(["kill", "-9", pid], timeout=10)
