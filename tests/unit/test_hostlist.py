@@ -79,15 +79,15 @@ def test_split_cuts_outside_brackets() -> None:
     ],
 )
 def test_hostile_lists_end_soon(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     ours(text)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_hundred_thousand_names_take_linear_time() -> None:
     hosts = [f"ip-10-{number >> 16}-{number >> 8 & 255}-{number & 255}" for number in range(100_000)]
-    started = time.perf_counter()
+    started = time.process_time()
     folded = fold(hosts)
     expanded = expand(folded)
     assert expanded == hosts
-    assert time.perf_counter() - started < 10, "well under a second on a machine that does nothing else"
+    assert time.process_time() - started < 10, "well under a second of the processor"

@@ -172,7 +172,7 @@ def test_a_slurmd_that_hangs_on_the_way_undoes_the_change(cluster: tuple[Cluster
         with pytest.raises(
             OperationFailed, match=r"n2 did not come back with the new configuration.*in place"
         ):
-            slurm.apply(THREE, step=hang, timeout=8)
+            slurm.apply(THREE, step=hang, timeout=20)
         assert slurm.on_disk() == FOUR
     finally:
         slurm.sh("kill -CONT $(cat /run/slurmd-n2.pid)")

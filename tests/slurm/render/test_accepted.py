@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -74,20 +73,8 @@ SIXTEEN_THOUSAND = (
 )
 
 
-def test_sixteen_thousand_nodes_are_read_in_well_under_a_second(host: Box) -> None:
+def test_sixteen_thousand_nodes_are_a_file_of_few_lines(host: Box) -> None:
     made = cluster(SIXTEEN_THOUSAND)
     assert len(made.computes) == 16000
-    files = desired.render(made)
-    assert len(files["slurm.conf"].splitlines()) < 200
-    host.write_tree("/tmp/large", files)
-    host.put("/tmp/large/slurm.key", KEY["slurm.key"], mode=0o600)
-    seconds = []
-    for _ in range(5):
-        start = time.monotonic()
-        host.run(
-            ["scontrol", "show", "hostnames", "x"], timeout=60, env={"SLURM_CONF": "/tmp/large/slurm.conf"}
-        ).check()
-        seconds.append(time.monotonic() - start)
-    # The quickest of five: what the file costs, not what else runs here; docker exec itself is in it.
-    assert min(seconds) < 0.8
+    assert len(desired.render(made)["slurm.conf"].splitlines()) < 200
     assert complaints(host, made, RenderOptions()) == []

@@ -54,7 +54,7 @@ def test_silence_costs_one_timeout_for_all(silent: int) -> None:
     found = reachable({f"n{index}": (HOST, silent) for index in range(50)}, timeout=0.5)
     assert not any(found.values())
     assert len(found) == 50
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20, "one after the other it were 25"
 
 
 def node(name: str, address: str, state: str = "IDLE", port: int = 1) -> NodeInfo:

@@ -146,6 +146,6 @@ def hostile(size: int) -> Iterator[str]:
 @pytest.mark.parametrize("number", range(15))
 def test_hostile_files_take_linear_time(number: int) -> None:
     text = list(hostile(20_000))[number]
-    started = time.perf_counter()
+    started = time.process_time()
     check(text.encode())
-    assert time.perf_counter() - started < 10, "a fraction of a second on a machine that does nothing else"
+    assert time.process_time() - started < 10, "a fraction of a second of the processor"
