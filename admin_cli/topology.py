@@ -224,8 +224,9 @@ def place(
             )
         if left is not None:
             click.echo(
-                f"  leaves {left.free_nodes[1]} nodes free, {left.whole_blocks[1]} whole blocks "
-                f"(before: {left.whole_blocks[0]}), at most {left.largest[1]} in one block"
+                f"  leaves free nodes: {left.free_nodes[1]} (before: {left.free_nodes[0]}), "
+                f"whole blocks: {left.whole_blocks[1]} (before: {left.whole_blocks[0]}), "
+                f"most in one block: {left.largest[1]}"
             )
         return
     click.echo("would wait" if placement.result == "pending" else "would be rejected")
