@@ -107,11 +107,11 @@ def test_a_broken_machine_is_seen_and_heals(lab: Lab, kind: str, docker_word: st
 def test_a_disconnected_machine_hears_nobody_until_it_heals(lab: Lab) -> None:
     name, address = lab.node("workers-1").instance.hostname, lab.node("workers-1").instance.address
     controller = lab.runner("controller-1")
-    assert controller.run(["ping", "-c1", "-W2", address], timeout=20).returncode == 0
+    assert controller.run(["ping", "-c1", "-W2", address], timeout=120).returncode == 0
     lab.fault("workers-1", "disconnect")
-    assert controller.run(["ping", "-c1", "-W2", address], timeout=20).returncode != 0
+    assert controller.run(["ping", "-c1", "-W2", address], timeout=120).returncode != 0
     lab.fault("workers-1", "heal")
-    assert controller.run(["ping", "-c1", "-W2", address], timeout=20).returncode == 0
+    assert controller.run(["ping", "-c1", "-W2", address], timeout=120).returncode == 0
     lab.wait_schedulable(timeout=240, say=lambda _: None, nodes=[name])
 
 

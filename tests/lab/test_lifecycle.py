@@ -137,7 +137,7 @@ def test_slurmrestd_answers_who_shows_a_token_and_nobody_else(site: Site) -> Non
         "url = 'http://127.0.0.1:6820/slurm/v0.0.41/ping'\n"
         "for headers in ({'X-SLURM-USER-NAME': 'ann', 'X-SLURM-USER-TOKEN': token}, {}):\n"
         "    try:\n"
-        "        print(urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20).status)\n"
+        "        print(urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=120).status)\n"
         "    except urllib.error.HTTPError as error:\n"
         "        print(error.code)\n"
     )

@@ -153,8 +153,8 @@ def test_hostile_users_make_no_node_and_run_nothing() -> None:
         assert "stage users failed: shared_users.txt is not a valid list of users" in said
         for line in (2, 3, 4, 5):
             assert f"shared_users.txt:{line}: " in said
-        assert machines.runner("head-1").run(["test", "-e", "/tmp/pwned"], timeout=10).returncode == 1
-        assert machines.runner("head-1").run(["id", "ann"], timeout=10).returncode == 1
+        assert machines.runner("head-1").run(["test", "-e", "/tmp/pwned"], timeout=120).returncode == 1
+        assert machines.runner("head-1").run(["id", "ann"], timeout=120).returncode == 1
 
 
 def test_slurms_own_authentication_takes_munges_place() -> None:
@@ -164,7 +164,7 @@ def test_slurms_own_authentication_takes_munges_place() -> None:
         node = machines.run("work-1", "hostname")
         assert machines.run("head-1", "srun", "hostname") == node
         assert machines.run("work-1", "srun", "hostname") == node
-        assert machines.runner("work-1").run(["pgrep", "-x", "munged"], timeout=10).returncode == 1
+        assert machines.runner("work-1").run(["pgrep", "-x", "munged"], timeout=120).returncode == 1
         assert machines.run("work-1", "stat", "-c", "%U %a", "/etc/slurm/slurm.key") == "slurm 600\n"
 
 

@@ -54,10 +54,10 @@ class Witness:
             assert labs.job_field(self.lab, job, "JobState") == "RUNNING"
             assert self.seen(self.lab, job) == before
         runner = self.lab.runner("controller-1")
-        log = runner.run(["cat", "/var/log/slurm/slurmctld.log"], timeout=30).check().stdout
+        log = runner.run(["cat", "/var/log/slurm/slurmctld.log"], timeout=120).check().stdout
         assert log.count("slurmctld version") == log.count("Attempting to reconfigure") + 1
         assert "Terminate signal" not in log
-        stages = json.loads(runner.run(["cat", STATE], timeout=30).check().stdout)["stages"]
+        stages = json.loads(runner.run(["cat", STATE], timeout=120).check().stdout)["stages"]
         assert next(each for each in stages if each["stage"] == "controller")["changes"] == []
 
 

@@ -58,7 +58,9 @@ def test_slurm_knows_the_blocks(lab: Lab) -> None:
 def test_every_node_knows_those_it_shares_memory_with(lab: Lab) -> None:
     computes = [node.instance for node in lab.nodes() if node.role == "compute"]
     for instance in computes:
-        said = lab.runner(instance.name).run(["cat", "/etc/nvidia-imex/nodes_config.cfg"], timeout=20).check()
+        said = (
+            lab.runner(instance.name).run(["cat", "/etc/nvidia-imex/nodes_config.cfg"], timeout=120).check()
+        )
         assert said.stdout.split() == [
             one.address for one in computes if one.ultraserver == instance.ultraserver
         ]

@@ -152,7 +152,7 @@ class Bare:
 
     def state(self, name: str) -> dict[str, object]:
         """Return the lifecycle's record; empty before the first."""
-        done = self.runner(name).run(["cat", STATE], timeout=30)
+        done = self.runner(name).run(["cat", STATE], timeout=120)
         found: dict[str, object] = json.loads(done.stdout) if done.returncode == 0 else {}
         return found
 
@@ -164,12 +164,12 @@ class Bare:
 
     def runs(self, name: str, program: str) -> bool:
         """Tell whether a process of that name runs on a machine."""
-        return self.runner(name).run(["pgrep", "-x", program], timeout=30).returncode == 0
+        return self.runner(name).run(["pgrep", "-x", program], timeout=120).returncode == 0
 
     def installed(self, name: str, package: str) -> bool:
         """Tell whether dpkg has a package as installed."""
         asked = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package]
-        return self.runner(name).run(asked, timeout=30).stdout == "installed"
+        return self.runner(name).run(asked, timeout=120).stdout == "installed"
 
     def log(self, name: str) -> str:
         """Return what the lifecycle said so far."""

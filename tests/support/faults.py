@@ -22,15 +22,15 @@ class FaultKind:
 
 
 def _on_controller(lab: Lab, *argv: str) -> None:
-    lab.runner(lab.controller().instance.name).run(argv, timeout=30).check()
+    lab.runner(lab.controller().instance.name).run(argv, timeout=120).check()
 
 
 def _gpu_gone(lab: Lab, node: str) -> None:
-    lab.runner(node).run(["rm", "/dev/nvidia2"], timeout=30).check()
+    lab.runner(node).run(["rm", "/dev/nvidia2"], timeout=120).check()
 
 
 def _xid(lab: Lab, node: str) -> None:
-    lab.runner(node).run(["tee", "-a", "/var/log/kern.log"], stdin=f"{XID}\n", timeout=30).check()
+    lab.runner(node).run(["tee", "-a", "/var/log/kern.log"], stdin=f"{XID}\n", timeout=120).check()
 
 
 FAULTS = (

@@ -82,7 +82,7 @@ def with_home(request: Source, file_system: str) -> Source:
     return Source(json.dumps(body), "request.json")
 
 
-def login(lab: Lab, *argv: str, timeout: float = 120, check: bool = True) -> Completed:
+def login(lab: Lab, *argv: str, timeout: float = 300, check: bool = True) -> Completed:
     """Run a command on the lab's login node (on the controller where there is none)."""
     node = next((node for node in lab.nodes() if node.role == "login"), lab.controller())
     done = lab.runner(node.instance.name).run(argv, timeout=timeout)
@@ -102,7 +102,7 @@ def job_field(lab: Lab, job: int, name: str) -> str:
     return next((part.partition("=")[2] for part in said.split() if part.startswith(f"{name}=")), "")
 
 
-def wait_for_state(lab: Lab, job: int, *states: str, timeout: float = 120) -> str:
+def wait_for_state(lab: Lab, job: int, *states: str, timeout: float = 300) -> str:
     """Wait until job `job` is in one of `states`; return which."""
 
     def state() -> str | None:

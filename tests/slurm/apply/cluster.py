@@ -95,7 +95,7 @@ class Cluster:
     def history(self) -> History:
         return History(self.state_dir, self.conf_dir)
 
-    def sh(self, script: str, *, timeout: float = 60) -> str:
+    def sh(self, script: str, *, timeout: float = 240) -> str:
         """Run a shell script inside, with the configuration of this cluster; return what it printed."""
         return self.runner.run(["sh", "-ec", script], timeout=timeout).check().stdout
 
@@ -118,7 +118,7 @@ class Cluster:
     def stop_slurmctld(self) -> None:
         """End slurmctld in good order: what it knows of jobs is saved."""
         self.sh("pkill -TERM slurmctld")
-        wait(lambda: not self.inside.run(["pgrep", "^slurmctld"], timeout=10).stdout, "slurmctld is gone")
+        wait(lambda: not self.inside.run(["pgrep", "^slurmctld"], timeout=120).stdout, "slurmctld is gone")
 
     def stop(self) -> None:
         """End every daemon and job process."""
@@ -128,9 +128,9 @@ class Cluster:
                 "-c",
                 "pkill -CONT slurm; pkill -KILL slurm; pkill -KILL -fx 'sleep 3600'; rm -f /run/slurm*.pid; true",
             ],
-            timeout=30,
+            timeout=120,
         )
-        wait(lambda: not self.inside.run(["pgrep", "^slurm"], timeout=10).stdout, "all daemons are gone")
+        wait(lambda: not self.inside.run(["pgrep", "^slurm"], timeout=120).stdout, "all daemons are gone")
 
     def look(self) -> Live:
         return look(self.runner)
@@ -185,7 +185,7 @@ class Cluster:
         return self.runner.run(["scontrol", "ping"], timeout=15).returncode == 0
 
 
-def wait(condition: Callable[[], bool], what: str, *, seconds: float = 60) -> None:
+def wait(condition: Callable[[], bool], what: str, *, seconds: float = 240) -> None:
     """Wait until `condition` holds; a Slurm that does not answer yet is waited for too."""
     deadline = time.monotonic() + seconds
     while True:
@@ -227,14 +227,14 @@ def cluster(release: str = "24.11") -> Iterator[Cluster]:
                 "setpriv --reuid munge --regid munge --clear-groups munged",
                 *(f"mknod /dev/fakegpu{i} c 1 3" for i in range(GPUS)),
             ]
-            runner.run(["sh", "-ec", "\n".join(setup)], timeout=60).check()
+            runner.run(["sh", "-ec", "\n".join(setup)], timeout=240).check()
             session = Session(name)
             yield Cluster(session, root)
             session.close()
         finally:
             # What the container wrote belongs to root there; it removes its own.
             with contextlib.suppress(OperationFailed):
-                runner.run(["sh", "-c", f"rm -rf {root}/*"], timeout=30)
+                runner.run(["sh", "-c", f"rm -rf {root}/*"], timeout=120)
             with contextlib.suppress(docker.errors.NotFound):
                 container.remove(force=True)
             client.close()

@@ -97,14 +97,14 @@ def ask(runner: Box, case: Case) -> dict[str, Any]:
 def register(runner: Box, case: Case) -> dict[str, Any]:
     """Let the node's slurmd register; return the node's state and reason, and what slurmd complained of."""
     folder = "/tmp/register"
-    runner.run(["rm", "-rf", folder], timeout=10).check()
+    runner.run(["rm", "-rf", folder], timeout=120).check()
     # Without plugins: the container has none, and slurmd would only complain of that.
     files = {name: content.decode() for name, content in case.files.items() if name != "plugstack.conf"}
     runner.write_tree(folder, files)
     runner.put(f"{folder}/slurm.key", os.urandom(1024), mode=0o600)
     for device in ("/dev/fakegpu0", "/dev/fakegpu1"):
-        if runner.run(["test", "-e", device], timeout=10).returncode:
-            runner.run(["mknod", device, "c", "1", "3"], timeout=10).check()
+        if runner.run(["test", "-e", device], timeout=120).returncode:
+            runner.run(["mknod", device, "c", "1", "3"], timeout=120).check()
     done = runner.run(
         ["unshare", "--net", "--mount", "--", "bash", "-s", "--", folder, case.node, SLURMD_NOISE],
         timeout=90,
@@ -139,7 +139,7 @@ def main() -> None:
     known: dict[str, Any] = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
     new = sys.argv[1:] == ["--new"]
     with box("24.11", capabilities=CAPABILITIES) as runner:
-        version = runner.run(["slurmctld", "-V"], timeout=10).check().stdout.strip()
+        version = runner.run(["slurmctld", "-V"], timeout=120).check().stdout.strip()
         for case in [*CASES, *GOOD]:
             if new and case.name in known:
                 continue

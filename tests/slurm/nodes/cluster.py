@@ -58,7 +58,7 @@ class Cluster:
         return CommandControl(self.box)
 
     def sh(self, *argv: str, check: bool = True) -> str:
-        done = self.box.run(list(argv), timeout=60)
+        done = self.box.run(list(argv), timeout=240)
         return (done.check() if check else done).stdout
 
     def slurmd(self, name: str) -> None:
@@ -94,7 +94,7 @@ def cluster(release: str = "24.11", *, count: int = 3, more: Sequence[str] = ())
             "mkdir -p /var/spool/slurmctld /var/log /etc/hpadmin /run/slurm",
             *(f"echo 127.0.0.1 {name} >>/etc/hosts" for name in names),
         ]
-        running.run(["sh", "-c", "\n".join(script)], timeout=60).check()
+        running.run(["sh", "-c", "\n".join(script)], timeout=240).check()
         made = Cluster(running, count, release)
         install(running)
         made.sh("slurmctld")
@@ -119,5 +119,5 @@ def install(running: Box) -> None:
             "usr/local/sbin/hpadmin-health",
         )
     running.client.api.put_archive(running.container, "/", buffer.getvalue())
-    running.run(["mkdir", "-p", "/opt/hpadmin/bin"], timeout=30).check()
-    running.run(["ln", "-sf", "/usr/bin/python3", "/opt/hpadmin/bin/python3"], timeout=30).check()
+    running.run(["mkdir", "-p", "/opt/hpadmin/bin"], timeout=120).check()
+    running.run(["ln", "-sf", "/usr/bin/python3", "/opt/hpadmin/bin/python3"], timeout=120).check()

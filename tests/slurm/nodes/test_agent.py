@@ -59,7 +59,7 @@ class Processes:
                 outcomes[instance] = Outcome(Answer.GONE)
                 continue
             self.done.append((action, node))
-            self.slurm.box.run(["pkill", "-F", f"/run/slurmd.{node}.pid"], timeout=30)
+            self.slurm.box.run(["pkill", "-F", f"/run/slurmd.{node}.pid"], timeout=120)
             if action is Repair.REPLACE:
                 self.ids[node] = f"{instance[:-1]}f"
             self.booted[node] = time.time()
@@ -91,7 +91,7 @@ class Site:
         self.journal = Journal(self.path)
         self.agent = Agent(self.slurm.reader, self.slurm.control, self.provider, self.journal, POLICY)
 
-    def until(self, phase: Phase, node: str, timeout: float = 90) -> None:
+    def until(self, phase: Phase, node: str, timeout: float = 300) -> None:
         def there() -> bool:
             self.agent.cycle()
             self.report()
@@ -129,7 +129,9 @@ def test_a_replacement_waits_for_its_job_over_restarts_of_everything(slurm: Clus
     site.until(Phase.DRAIN, "n1")
     slurm.sh("pkill", "-F", "/run/slurmctld.pid")
     wait_until(
-        lambda: slurm.box.run(["pgrep", "-x", "slurmctld"], timeout=10).returncode != 0, 30, "slurmctld gone"
+        lambda: slurm.box.run(["pgrep", "-x", "slurmctld"], timeout=120).returncode != 0,
+        120,
+        "slurmctld gone",
     )
     site.agent.cycle()  # Slurm does not answer: nothing happens
     site.journal.close()

@@ -29,7 +29,7 @@ def slurm() -> Iterator[Cluster]:
         yield running
 
 
-def shell(name: str, script: str, *, form: str = "result-line", timeout: float = 60) -> External:
+def shell(name: str, script: str, *, form: str = "result-line", timeout: float = 240) -> External:
     return External(name, ("sh", "-c", script), form, FaultAction.REPLACE, timeout)
 
 

@@ -62,7 +62,7 @@ def slurm() -> Iterator[Cluster]:
             "a report by these settings",
         )
         wait_until(
-            lambda: running.box.run(["test", "-e", SCREEN], timeout=10).returncode == 0, 60, "a screen"
+            lambda: running.box.run(["test", "-e", SCREEN], timeout=120).returncode == 0, 60, "a screen"
         )
         yield running
 
@@ -131,14 +131,14 @@ def test_an_xid_in_the_kernel_log_is_found_while_a_job_runs(slurm: Cluster) -> N
         return detail.info.state
 
     wait_until(lambda: state() is JobState.RUNNING, 60, "the job runs")
-    slurm.box.run(["tee", "-a", "/var/log/kern.log"], stdin=f"harmless\n{XID}\n", timeout=10).check()
+    slurm.box.run(["tee", "-a", "/var/log/kern.log"], stdin=f"harmless\n{XID}\n", timeout=120).check()
     wait_until(lambda: reason(slurm), 60, "the mark")
     assert reason(slurm).startswith("hpadmin: reboot: xid-79: PCI:0000:01:00")
     assert state() is JobState.RUNNING
     slurm.sh("scancel", str(job))
     wait_until(lambda: slurm.state("n1") == "IDLE+FAIL", 60, "n1 empty")
     # A fault of the kernel log does not heal by itself: the next looks say the same.
-    assert slurm.box.run(["/usr/local/sbin/hpadmin-health", "prolog"], timeout=30, env=NODE).returncode == 1
+    assert slurm.box.run(["/usr/local/sbin/hpadmin-health", "prolog"], timeout=120, env=NODE).returncode == 1
     cured(slurm)
 
 
@@ -169,6 +169,6 @@ def test_the_prolog_keeps_a_job_from_a_broken_node(slurm: Cluster) -> None:
 
 def test_the_epilog_never_fails_a_job(slurm: Cluster) -> None:
     slurm.sh("rm", "/dev/fakegpu1")
-    assert slurm.box.run(["/usr/local/sbin/hpadmin-health", "epilog"], timeout=30, env=NODE).returncode == 0
+    assert slurm.box.run(["/usr/local/sbin/hpadmin-health", "epilog"], timeout=120, env=NODE).returncode == 0
     assert "gpu-count" in reason(slurm)
     cured(slurm)

@@ -162,7 +162,9 @@ def test_slurmctld_away_is_an_error_and_never_an_empty_answer(slurm: Cluster) ->
     """Last of all, as slurmctld is gone afterwards."""
     slurm.sh("pkill", "-F", "/run/slurmctld.pid")
     wait_until(
-        lambda: slurm.box.run(["pgrep", "-x", "slurmctld"], timeout=10).returncode != 0, 30, "slurmctld gone"
+        lambda: slurm.box.run(["pgrep", "-x", "slurmctld"], timeout=120).returncode != 0,
+        120,
+        "slurmctld gone",
     )
     with pytest.raises(OperationFailed):
         slurm.reader.nodes()

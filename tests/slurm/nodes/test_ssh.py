@@ -56,13 +56,13 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
             if name == "id":
                 public = f"ssh-rsa {key.get_base64()}\n"
         root = ContainerRunner(client, str(container.name))
-        root.run(["mkdir", "-p", "-m", "700", "/root/.ssh", "/run/sshd"], timeout=30).check()
+        root.run(["mkdir", "-p", "-m", "700", "/root/.ssh", "/run/sshd"], timeout=120).check()
         root.put("/root/.ssh/authorized_keys", public, mode=0o600)
-        root.run(["ssh-keygen", "-A"], timeout=60).check()
-        root.run(["/usr/sbin/sshd"], timeout=30).check()
+        root.run(["ssh-keygen", "-A"], timeout=240).check()
+        root.run(["/usr/sbin/sshd"], timeout=120).check()
         container.reload()
         address = next(iter(container.attrs["NetworkSettings"]["Networks"].values()))["IPAddress"]
-        host_key = root.run(["cat", "/etc/ssh/ssh_host_ed25519_key.pub"], timeout=30).check().stdout.split()
+        host_key = root.run(["cat", "/etc/ssh/ssh_host_ed25519_key.pub"], timeout=120).check().stdout.split()
         (folder / "known_hosts").write_text(f"{address} {host_key[0]} {host_key[1]}\n")
         (folder / "empty").write_text("")
         changed = paramiko.RSAKey.generate(2048).get_base64()
@@ -76,16 +76,16 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 def test_words_arrive_as_they_were_given(machine: Machine) -> None:
     runner = SshRunner(machine.access(), "n1")
     words = ["a b", "it's", '"', "$HOME", "; touch /pwned", "`id`", "*", "", "line\nend"]
-    done = runner.run(["printf", "<%s>", *words], timeout=30).check()
+    done = runner.run(["printf", "<%s>", *words], timeout=120).check()
     assert done.stdout == "".join(f"<{word}>" for word in words)
-    assert machine.root.run(["test", "-e", "/pwned"], timeout=30).returncode == 1
+    assert machine.root.run(["test", "-e", "/pwned"], timeout=120).returncode == 1
 
 
 def test_input_environment_and_exit_code(machine: Machine) -> None:
     runner = SshRunner(machine.access(), "n1")
-    assert runner.run(["cat"], timeout=30, stdin="x\ny").stdout == "x\ny"
-    assert runner.run(["printenv", "WHY"], timeout=30, env={"WHY": "a b;c"}).stdout == "a b;c\n"
-    done = runner.run(["sh", "-c", "echo bad >&2; exit 7"], timeout=30)
+    assert runner.run(["cat"], timeout=120, stdin="x\ny").stdout == "x\ny"
+    assert runner.run(["printenv", "WHY"], timeout=120, env={"WHY": "a b;c"}).stdout == "a b;c\n"
+    done = runner.run(["sh", "-c", "echo bad >&2; exit 7"], timeout=120)
     assert (done.returncode, done.stderr) == (7, "bad\n")
 
 
@@ -111,7 +111,7 @@ def test_reboot_is_a_command_on_the_machine(machine: Machine) -> None:
     outcomes = machine.provider(reboot=["touch", "/rebooted"]).repair(Repair.REBOOT, ["n1", "n3"])
     assert outcomes["n1"].answer is Answer.ACCEPTED
     assert outcomes["n3"].answer is Answer.GONE
-    assert machine.root.run(["test", "-e", "/rebooted"], timeout=30).returncode == 0
+    assert machine.root.run(["test", "-e", "/rebooted"], timeout=120).returncode == 0
 
 
 def test_a_reboot_that_fails_is_refused_with_its_words(machine: Machine) -> None:

@@ -25,10 +25,10 @@ OPTIONS = replace(CONTAINER, auth="slurm")
 
 
 def run(host: Box, *argv: str) -> Completed:
-    return host.run(argv, timeout=60).check()
+    return host.run(argv, timeout=240).check()
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -139,7 +139,7 @@ def test_what_slurmd_makes_of_gres_conf(
     folder = f"/tmp/{instance_type}"
     host.write_tree(folder, desired.render(cluster((("group", instance_type, 2),)), OPTIONS))
     run(host, "cp", "-p", "/etc/slurm/slurm.key", folder)
-    said = host.run(["slurmd", "-G", "-N", name, "-f", f"{folder}/slurm.conf"], timeout=60).check().stderr
+    said = host.run(["slurmd", "-G", "-N", name, "-f", f"{folder}/slurm.conf"], timeout=240).check().stderr
     lines = [line.split("Gres ", 1)[1] for line in said.splitlines() if "Gres Name=" in line]
     fields = [dict(part.split("=", 1) for part in line.split()) for line in lines]
     wanted = ("Name", "Type", "Count", "File")

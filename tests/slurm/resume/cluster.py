@@ -122,15 +122,15 @@ class Cluster:
     root: ContainerRunner
     user: ContainerRunner
 
-    def sh(self, script: str, *arguments: str, timeout: float = 60) -> Completed:
+    def sh(self, script: str, *arguments: str, timeout: float = 240) -> Completed:
         """Run a shell script as root."""
         return self.root.run(["bash", "-c", script, "sh", *arguments], timeout=timeout)
 
-    def as_user(self, *argv: str, timeout: float = 60) -> Completed:
+    def as_user(self, *argv: str, timeout: float = 240) -> Completed:
         """Run a command as the user, at home."""
         return self.user.run(["env", "-C", HOME, f"HOME={HOME}", *argv], timeout=timeout)
 
-    def script(self, text: str, timeout: float = 60) -> Completed:
+    def script(self, text: str, timeout: float = 240) -> Completed:
         """Run a shell script as the user, at home."""
         return self.as_user("bash", "-c", text, timeout=timeout)
 
@@ -161,15 +161,15 @@ class Cluster:
 
     def queued(self, job: int) -> tuple[str, int]:
         """Return why a job waits, and its priority."""
-        done = self.root.run(["squeue", "-h", "-a", "-j", str(job), "-o", "%r %Q"], timeout=30)
+        done = self.root.run(["squeue", "-h", "-a", "-j", str(job), "-o", "%r %Q"], timeout=120)
         reason, priority = done.check().stdout.split()
         return reason, int(priority)
 
     def nodes_of(self, job: int) -> list[str]:
-        done = self.root.run(["squeue", "-h", "-a", "-j", str(job), "-o", "%N"], timeout=30)
+        done = self.root.run(["squeue", "-h", "-a", "-j", str(job), "-o", "%N"], timeout=120)
         return expand(done.stdout.strip())
 
-    def wait_output(self, name: str, words: str, seconds: float = 60, times: int = 1) -> str:
+    def wait_output(self, name: str, words: str, seconds: float = 240, times: int = 1) -> str:
         """Wait until the output holds `words` so many times, and return it."""
 
         def found() -> str | None:
@@ -178,7 +178,7 @@ class Cluster:
 
         return until(found, seconds, lambda: f"{words!r} in:\n{self.output(name)}\n{self.agent_log()}")
 
-    def wait_state(self, job: int, *states: str, seconds: float = 60) -> str:
+    def wait_state(self, job: int, *states: str, seconds: float = 240) -> str:
         def found() -> str | None:
             state = self.state(job)
             return state if state in states else None
@@ -217,12 +217,12 @@ class Cluster:
 
     def heal(self) -> None:
         """Every job away, every node in service."""
-        self.root.run(["scancel", "-u", USER], timeout=30)
+        self.root.run(["scancel", "-u", USER], timeout=120)
 
         def healthy() -> bool:
             return "sick" not in self.sh(_HEAL, *NODES, timeout=120).check().stdout
 
-        until(healthy, 240, lambda: self.root.run(["sinfo", "-N", "-l"], timeout=30).stdout)
+        until(healthy, 240, lambda: self.root.run(["sinfo", "-N", "-l"], timeout=120).stdout)
 
     def start_agent(self) -> None:
         for module in ("points", "agent_main", "supervisor_main"):

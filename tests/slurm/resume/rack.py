@@ -126,7 +126,7 @@ class Racks:
 
     def rpcs(self) -> dict[str, int]:
         """Count of each message type that slurmctld has taken since it was last asked to forget (sdiag)."""
-        return read_rpcs(self.root.run(["sdiag"], timeout=60).check().stdout)
+        return read_rpcs(self.root.run(["sdiag"], timeout=240).check().stdout)
 
 
 def read_rpcs(text: str) -> dict[str, int]:
@@ -160,7 +160,7 @@ def racks(first: int, second: int) -> Iterator[Racks]:
     )
     try:
         running = Racks(ContainerRunner(client, name), ContainerRunner(client, name, USER), name)
-        running.root.run(["mkdir", "-p", "/etc/slurm"], timeout=30).check()
+        running.root.run(["mkdir", "-p", "/etc/slurm"], timeout=120).check()
         running.root.put("/etc/slurm/slurm.conf", _configuration(first, second))
         running.sh(START).check()
         for rack, letter, count in ((1, "a", first), (2, "b", second)):

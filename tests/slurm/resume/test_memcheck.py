@@ -125,20 +125,20 @@ def box() -> Iterator[ContainerRunner]:
     )  # fmt: skip
     try:
         runner = ContainerRunner(client, name)
-        runner.run(["mkdir", "-p", "/src", "/etc/slurm"], timeout=30).check()
+        runner.run(["mkdir", "-p", "/src", "/etc/slurm"], timeout=120).check()
         for source in ("Makefile", "spank_auto_resume.c"):
             runner.put(f"/src/{source}", (resources.directory("slurm_plugins") / source).read_text())
         runner.put("/tmp/careless.c", (HERE / "careless.c").read_text())
         for label, plugins in {"slurm": PLUGINS["ours"], **PLUGINS}.items():
             folder = f"/etc/{label}"
-            runner.run(["mkdir", "-p", folder], timeout=30).check()
+            runner.run(["mkdir", "-p", folder], timeout=120).check()
             runner.put(f"{folder}/slurm.conf", CONFIGURATION.replace("FOLDER", folder))
             runner.put(f"{folder}/plugstack.conf", plugins + "\n")
         runner.run(["bash", "-c", START], timeout=120).check()
         until(
-            lambda: runner.run(["sinfo", "-h", "-o", "%T"], timeout=30).stdout.strip() == "idle",
+            lambda: runner.run(["sinfo", "-h", "-o", "%T"], timeout=120).stdout.strip() == "idle",
             120,
-            lambda: runner.run(["sinfo", "-N", "-l"], timeout=30).stdout,
+            lambda: runner.run(["sinfo", "-N", "-l"], timeout=120).stdout,
         )
         yield runner
     finally:
@@ -158,7 +158,7 @@ def test_valgrind_finds_nothing_in_the_plugin(box: ContainerRunner, name: str) -
     said = done.stdout + done.stderr
     assert re.search(run.words, said), said
     assert done.returncode == run.status
-    errors = ERROR.findall(box.run(["cat", f"/tmp/{file}.xml"], timeout=30).check().stdout)
+    errors = ERROR.findall(box.run(["cat", f"/tmp/{file}.xml"], timeout=120).check().stdout)
     ours = [error for error in errors if PLUGIN in error]
     assert not ours, "\n".join(ours)[:4000]
     if run.plugins == "careless":  # such a plugin is seen

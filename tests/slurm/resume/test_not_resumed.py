@@ -45,7 +45,7 @@ def late(calm: Cluster) -> int:
     return calm.submit("late", FOR_EVER, "--auto-resume=1", "-N1", "--time=1")
 
 
-def told(slurm: Cluster, name: str, job: int, *states: str, seconds: float = 60) -> Told:
+def told(slurm: Cluster, name: str, job: int, *states: str, seconds: float = 240) -> Told:
     """Wait until the job has one of `states` and the agent knows its end, and return what was said."""
     slurm.wait_state(job, *states, seconds=seconds)
     until(lambda: slurm.story(job)["state"] == "ended", 30, lambda: str(slurm.story(job)))
@@ -90,7 +90,7 @@ def test_a_budget_that_is_used_up(calm: Cluster) -> None:
         calm.wait_output("budget", f"start {attempt}", 90)
         until(lambda: "phase=watch" in calm.sh(f"scontrol show job {job}").stdout, 30, calm.agent_log)
         calm.kill_stepds(calm.nodes_of(job)[0], job)
-    told(calm, "budget", job, "COMPLETED", "FAILED", seconds=90).check("FAIL", "the budget of 2 resumes", 2)
+    told(calm, "budget", job, "COMPLETED", "FAILED", seconds=240).check("FAIL", "the budget of 2 resumes", 2)
 
 
 def test_a_requeue_that_is_forbidden(calm: Cluster) -> None:
@@ -102,7 +102,7 @@ def test_a_requeue_that_is_forbidden(calm: Cluster) -> None:
         watched(calm, name, job, 2)
         calm.kill_node(calm.nodes_of(job)[1])
     for name, job in jobs.items():
-        was = told(calm, name, job, "COMPLETED", "FAILED", seconds=90)
+        was = told(calm, name, job, "COMPLETED", "FAILED", seconds=240)
         was.check("FAIL", "the job forbids a requeue (--no-requeue or JobRequeue=0)")
         assert "exit 0" not in was.output
 
@@ -125,6 +125,6 @@ def test_preemption(calm: Cluster) -> None:
 
 
 def test_a_job_that_runs_out_of_time(calm: Cluster, late: int) -> None:
-    was = told(calm, "late", late, "TIMEOUT", seconds=150)
+    was = told(calm, "late", late, "TIMEOUT", seconds=300)
     was.check("", "the job is TIMEOUT")
     assert "DUE TO TIME LIMIT" in was.output

@@ -43,12 +43,12 @@ def test_without_gres_the_job_gets_another_node_and_goes_on(slurm: Cluster) -> N
     assert "Retrying step. Attempt number: 1" in text
     lists = set(re.findall(r"start 1 of 3 on \S+ of (\S+)", text))
     assert lists == {
-        slurm.root.run(["scontrol", "show", "hostlistsorted", ",".join(after)], timeout=30).stdout.strip()
+        slurm.root.run(["scontrol", "show", "hostlistsorted", ",".join(after)], timeout=120).stdout.strip()
     }
     record = slurm.jobs()[job]
     assert (record["attempts"], record["last_action"]) == (1, "RETRYSTEP")
     assert "hpadmin: replace" in slurm.sh("scontrol show node $1", before[1]).stdout
-    assert slurm.root.run(["squeue", "-h", "-n", f"auto-resume-{job}"], timeout=30).stdout == ""
+    assert slurm.root.run(["squeue", "-h", "-n", f"auto-resume-{job}"], timeout=120).stdout == ""
 
 
 def test_a_node_that_joins_is_never_taken_for_the_batch_host(slurm: Cluster) -> None:
@@ -158,5 +158,5 @@ def test_an_allocation_left_over_by_a_dead_supervisor_is_cancelled(slurm: Cluste
     )
     helper = int(re.findall(r"job allocation (\d+)", made.stderr)[0])
     assert slurm.state(helper) == "RUNNING"
-    slurm.wait_state(helper, "CANCELLED", "COMPLETED", seconds=60)
+    slurm.wait_state(helper, "CANCELLED", "COMPLETED", seconds=240)
     assert slurm.state(job) == "RUNNING"

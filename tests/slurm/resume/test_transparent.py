@@ -217,5 +217,5 @@ def test_steps_inherit_the_option_of_their_allocation(slurm: Cluster) -> None:
     job = slurm.submit("inherit", body + "\necho done", "--auto-resume=1", "-N1")
     assert slurm.wait_output("inherit", "done\n").splitlines() == ["0", "off", "done"]
     slurm.wait_state(job, "COMPLETED")
-    done = slurm.as_user("salloc", "-Q", "--auto-resume=1", "-N1", "bash", "-c", body, timeout=60).check()
+    done = slurm.as_user("salloc", "-Q", "--auto-resume=1", "-N1", "bash", "-c", body, timeout=240).check()
     assert done.stdout.splitlines() == ["0", "off"]

@@ -180,8 +180,8 @@ kill -9 $pid; wait $pid 2>/dev/null; true
 
 def ask(running: Box, adapted: Adapted) -> Told:
     """Start slurmctld on a configuration in its own folder and return what scontrol shows."""
-    running.run(["rm", "-rf", _FOLDER], timeout=60).check()
-    running.run(["mkdir", "-p", f"{_FOLDER}/state", "/var/spool/slurmd"], timeout=60).check()
+    running.run(["rm", "-rf", _FOLDER], timeout=240).check()
+    running.run(["mkdir", "-p", f"{_FOLDER}/state", "/var/spool/slurmd"], timeout=240).check()
     for name, content in adapted.files.items():
         running.put(f"{_FOLDER}/{name}", content)
     env = {"SLURM_CONF": f"{_FOLDER}/slurm.conf"}
@@ -192,7 +192,7 @@ def ask(running: Box, adapted: Adapted) -> Told:
     # The container's engine writes /etc/hosts, so it can be overwritten but not replaced.
     running.run(
         ["sh", "-c", "cp -n /etc/hosts /tmp/hosts.own; cat /tmp/hosts.own /tmp/corpus-hosts > /etc/hosts"],
-        timeout=60,
+        timeout=240,
     ).check()
     running.run(
         [
@@ -200,7 +200,7 @@ def ask(running: Box, adapted: Adapted) -> Told:
             "-c",
             "echo 'hosts: files' > /etc/nsswitch.hosts; sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf",
         ],
-        timeout=60,
+        timeout=240,
     ).check()
     told = running.run(["bash", "-c", _START], timeout=300, env=env).check().stdout
     verdict, _, rest = told.partition("\n")
@@ -226,7 +226,7 @@ def parse(running: Box, env: dict[str, str]) -> str:
 
 def without_unknown_keys(running: Box, adapted: Adapted) -> Adapted:
     """Return the configuration without the settings that this release of Slurm does not know."""
-    running.run(["mkdir", "-p", _FOLDER], timeout=60).check()
+    running.run(["mkdir", "-p", _FOLDER], timeout=240).check()
     gone: list[str] = []
     while True:
         running.put(f"{_FOLDER}/slurm.conf", adapted.files["slurm.conf"])

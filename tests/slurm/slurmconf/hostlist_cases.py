@@ -34,7 +34,7 @@ done < /tmp/hostlists/cases
 
 def ask(runner: Runner, put: Callable[[str, str], None], cases: Sequence[str]) -> list[Answer]:
     """Return scontrol's answer to every case. `put` writes a file where `runner` runs."""
-    runner.run(["mkdir", "-p", "/tmp/hostlists"], timeout=60).check()
+    runner.run(["mkdir", "-p", "/tmp/hostlists"], timeout=240).check()
     put("/tmp/hostlists/slurm.conf", CONF)
     put("/tmp/hostlists/cases", "".join(f"{case}\0" for case in cases))
     told = runner.run(["bash", "-c", _ASK], timeout=60 + len(cases)).check().stdout.split("\0")[:-1]

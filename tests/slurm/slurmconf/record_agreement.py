@@ -46,7 +46,7 @@ def main() -> None:
     """Record."""
     compared, refused = [], []
     with box("24.11") as running:
-        host = running.run(["hostname"], timeout=60).check().stdout.strip()
+        host = running.run(["hostname"], timeout=240).check().stdout.strip()
         for name, content in corpus():
             adapted = without_unknown_keys(running, adapt(name, content, host))
             told = ask(running, adapted)

@@ -21,7 +21,7 @@ SAMPLE = (
 @pytest.mark.slurm
 @pytest.mark.parametrize("name", SAMPLE)
 def test_nodes_and_partitions_are_what_slurmctld_says(slurm_box: Box, name: str) -> None:
-    host = slurm_box.run(["hostname"], timeout=60).check().stdout.strip()
+    host = slurm_box.run(["hostname"], timeout=240).check().stdout.strip()
     adapted = without_unknown_keys(slurm_box, adapt(name, dict(corpus())[name], host))
     told = ask(slurm_box, adapted)
     assert not told.refused

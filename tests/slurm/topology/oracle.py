@@ -57,7 +57,7 @@ def command(*argv: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
         env={**os.environ, "SLURM_CONF": str(CONF / "slurm.conf")},
     )
 
@@ -88,7 +88,7 @@ class Controller:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while "is UP" not in command("scontrol", "ping").stdout:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 log = self.log()

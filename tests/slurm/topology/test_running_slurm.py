@@ -38,8 +38,8 @@ YAML = """\
 
 def until(machine: Box, argv: list[str], expected: str) -> None:
     """Wait until the command prints `expected`."""
-    deadline = time.monotonic() + 60
-    while expected not in (said := machine.run(argv, timeout=30).stdout):
+    deadline = time.monotonic() + 240
+    while expected not in (said := machine.run(argv, timeout=120).stdout):
         assert time.monotonic() < deadline, said
         time.sleep(0.1)
 
@@ -49,7 +49,7 @@ def submit(machine: Box, args: list[str]) -> dict[str, str]:
     code = "import json, sys, oracle; print(json.dumps(oracle.submit({'args': sys.argv[1:]})))"
     done = machine.run(
         ["python3", "-c", code, *args],
-        timeout=60,
+        timeout=240,
         env={"PYTHONPATH": "/tmp", "ORACLE_CONF": "/etc/slurm"},
     )
     answer: dict[str, str] = json.loads(done.check().stdout)
@@ -60,15 +60,15 @@ def submit(machine: Box, args: list[str]) -> dict[str, str]:
 def running(request: pytest.FixtureRequest) -> Iterator[Box]:
     """A slurmctld with two blocks and three jobs: one on whole nodes, one that shares, one alone in its block."""
     with box(request.param) as machine:
-        machine.run(["mkdir", "-p", f"{ROOT}/state", f"{ROOT}/spool", "/etc/slurm"], timeout=30).check()
+        machine.run(["mkdir", "-p", f"{ROOT}/state", f"{ROOT}/spool", "/etc/slurm"], timeout=120).check()
         machine.run(
             ["sh", "-c", "head -c 1024 /dev/urandom >/etc/slurm/slurm.key; chmod 600 /etc/slurm/slurm.key"],
-            timeout=30,
+            timeout=120,
         ).check()
         machine.put("/etc/slurm/slurm.conf", SLURM_CONF.format(root=ROOT) + NODES)
         name, text = ("topology.conf", CONF) if request.param == "24.11" else ("topology.yaml", YAML)
         machine.put(f"/etc/slurm/{name}", text)
-        machine.run(["slurmctld", "-c"], timeout=60).check()
+        machine.run(["slurmctld", "-c"], timeout=240).check()
         until(machine, ["scontrol", "ping"], "is UP")
         machine.run(
             ["scontrol", "update", "NodeName=a4", "State=drain", "Reason=broken fan"], timeout=30
@@ -81,7 +81,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[Box]:
 
 def reader(machine: Box) -> ReadFile:
     def read(name: str) -> bytes | None:
-        done = machine.run(["cat", f"/etc/slurm/{name}"], timeout=30)
+        done = machine.run(["cat", f"/etc/slurm/{name}"], timeout=120)
         return done.stdout.encode() if done.returncode == 0 else None
 
     return read
