@@ -26,6 +26,8 @@ from hpadmin.slurm.command import Completed
 _STDOUT, _STDERR = 1, 2
 _HEADER = struct.Struct(">BxxxL")
 """Before each piece of output: which stream, how many bytes (Docker Engine API, attach to a container)."""
+_NOTED = 60.0
+"""Seconds after a command's output ended in which the engine of a busy machine has noted how it ended."""
 
 
 def connect(timeout: float = 60, url: str = "") -> docker.DockerClient:
@@ -152,7 +154,8 @@ def _converse(stream: Any, stdin: str | None, *, deadline: float) -> tuple[bytes
 
 def _exit_code(api: Any, execution: str) -> int:
     """The exit code, once the engine has noted it: that may be a moment after the output ended."""
-    for _ in range(500):
+    deadline = time.monotonic() + _NOTED
+    while time.monotonic() < deadline:
         state = api.exec_inspect(execution)
         if not state["Running"] and state["ExitCode"] is not None:
             return int(state["ExitCode"])
