@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import logging
+import os
 import signal
 import threading
 import time
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from hpadmin.recovery.site import Site
 
 SETTINGS = "/etc/hpadmin/agent.toml"
-HURRIED = 1.0
-"""Seconds between two looks while a job stands still until the next one."""
 
 
 @click.group()
@@ -80,7 +79,7 @@ def _lead(site: Site, stop: threading.Event, leads: Leads, *, once: bool) -> Non
     tidied = 0.0
     try:
         while not stop.is_set():
-            started = time.monotonic()
+            started, cpu = time.monotonic(), _processor_seconds()
             if not leads():
                 raise LostLeadership(
                     "the lock of this cluster's agent is lost: the lab's controller was restarted"
@@ -92,13 +91,19 @@ def _lead(site: Site, stop: threading.Event, leads: Leads, *, once: bool) -> Non
             if started - tidied > 86400 or not tidied:
                 agent.forget()
                 tidied = started
-            interval = min(site.settings.interval, HURRIED) if agent.hurried else site.settings.interval
-            stop.wait(max(0.0, interval - (time.monotonic() - started)))
+            spent, cpu = time.monotonic() - started, _processor_seconds() - cpu
+            stop.wait(site.settings.pause(spent, cpu, hurried=agent.hurried))
     except LostLeadership as error:
         logging.getLogger("hpadmin").error(error.message)
         raise
     finally:
         agent.journal.close()
+
+
+def _processor_seconds() -> float:
+    """What this process has used of a processor so far, with the commands that it ran."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def _publish(agent: Agent, site: Site) -> None:

@@ -17,6 +17,12 @@ from hpadmin.recovery import tables
 from hpadmin.recovery.resume import limits
 from hpadmin.recovery.resume.limits import Limits
 
+INTERVAL = 2.0
+"""Seconds between two looks: what a dead node costs at most before anybody looks at it. A look is a few RPCs."""
+HURRIED = 1.0
+"""The same while a job stands still until the next look."""
+SHARE = 0.1
+"""Of one processor: more than this the agent takes only while somebody waits for it."""
 OUTSIDE = ("machine-failed", "unreachable", "slurmd-lost")
 """Faults that no node tells of itself (hpadmin/nodes/faults.toml)."""
 
@@ -97,8 +103,8 @@ class Settings:
     resume: Limits = field(default_factory=Limits)
     provider: Mapping[str, Any] = field(default_factory=dict)
     """The ``[provider]`` table, read by `hpadmin.nodes.providers`."""
-    interval: float = 5
-    """Seconds between two looks."""
+    interval: float = INTERVAL
+    """Seconds between two looks, at least: see `pause`."""
     probe: bool = True
     """Try to connect to the slurmds, so that a dead node is known before SlurmdTimeout."""
     metrics: str = ""
@@ -120,7 +126,7 @@ class Settings:
             raise InvalidInput(f"{path} is not TOML: {error}") from error
         known = {"policy", "resume", "provider", "interval", "probe", "metrics"}
         problems = [Problem(key, "no such setting") for key in sorted(set(data) - known)]
-        interval = data.get("interval", 5)
+        interval = data.get("interval", INTERVAL)
         if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0.2 <= interval <= 600:
             problems.append(Problem("interval", "must be 0.2 to 600 seconds"))
         policy, wrong = Policy.read(data.get("policy", {}))
@@ -136,3 +142,13 @@ class Settings:
             probe=bool(data.get("probe", True)),
             metrics=str(data.get("metrics", "")),
         )
+
+    def pause(self, spent: float, cpu: float, *, hurried: bool) -> float:
+        """Return how long to wait after a look that took `spent` seconds and `cpu` seconds of a processor.
+
+        While somebody stands still until the next look (`hurried`) that is `HURRIED` after this one; else `interval`,
+        and in a cluster that is large enough as long as keeps the agent below `SHARE` of one processor.
+        """
+        if hurried:
+            return max(0.0, min(self.interval, HURRIED) - spent)
+        return max(0.0, self.interval - spent, cpu / SHARE - spent)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import messages
-from hpadmin.recovery.resume.stepcheck import Stepd
+from hpadmin.recovery.resume.stepcheck import Found, read_line
 from hpadmin.slurm.command import Completed, Runner
 from hpadmin.slurm.commands import CommandReader
 from hpadmin.slurm.hostlist import expand, fold
@@ -340,10 +340,10 @@ class OwnJob:
                 return tuple(expand(nodes.strip()))
         return ()
 
-    def check_step(self, step: int, nodes: Sequence[str], *, sweep: bool) -> dict[str, Stepd]:
-        """Ask a small step on each of `nodes` what became of the slurmstepd of `step` there.
+    def check_step(self, step: int, nodes: Sequence[str], *, sweep: bool) -> dict[str, Found]:
+        """Ask a small step on each of `nodes` what became of `step` there.
 
-        With `sweep`, processes that a killed slurmstepd left behind are killed. Raises OperationFailed.
+        With `sweep`, what still lives of it is ended. Raises OperationFailed.
         """
         setting = CommandReader(self.runner, COMMAND_SECONDS).configuration().get("SlurmdSpoolDir", "")
         argv = [
@@ -357,12 +357,8 @@ class OwnJob:
         argv += [sys.executable, "-I", "-m", "hpadmin.recovery.resume.stepcheck"]
         argv += [setting, str(self.job_id), str(step), *(["--sweep"] if sweep else [])]
         done = self.runner.run(argv, timeout=CHECK_SECONDS)
-        found = {}
-        for line in done.check().stdout.splitlines():
-            words = line.split()
-            if len(words) == 3 and words[0] in nodes and words[1] in set(Stepd):
-                found[words[0]] = Stepd(words[1])
-        return found
+        lines = [read_line(line) for line in done.check().stdout.splitlines()]
+        return {each[0]: each[1] for each in lines if each is not None and each[0] in nodes}
 
     def _update(self, job_id: int, *settings: str) -> None:
         self.runner.run(["scontrol", "update", f"jobid={job_id}", *settings], timeout=COMMAND_SECONDS).check()

@@ -7,18 +7,28 @@ Every slurmstepd listens on a socket in SlurmdSpoolDir, ``<node>_<job>.<step>``,
 elsewhere go on; a socket that refuses is a slurmstepd that was killed. Nothing else tells the two apart: to
 srun and to sstat both look the same.
 
-``--sweep`` kills what a killed slurmstepd left behind of this very step: processes of the calling user whose
-environment names the job and the step. Prints ``<node> alive|ended|killed|unknown <processes killed>``.
+``--sweep`` ends what still lives of this very step: what its slurmstepd counts to it (``scontrol listpids``), and
+processes of the calling user whose environment names job, step and node, which is all that is known of what a killed
+slurmstepd left behind. Prints ``<node> alive|ended|killed|unknown <processes ended> <processes left>``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import socket
+import subprocess
 import sys
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+ENDING_SECONDS = 10.0
+"""A process that SIGKILL has not ended after so long hangs in the kernel."""
 
 
 class Stepd(StrEnum):
@@ -29,6 +39,33 @@ class Stepd(StrEnum):
     KILLED = "killed"
     UNKNOWN = "unknown"
     """The socket cannot be judged, for example because SlurmdSpoolDir is closed to users."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the check saw on one node."""
+
+    state: Stepd
+    """Before anything was ended."""
+    ended: int = 0
+    left: int = 0
+    """Processes of the step that could not be ended."""
+
+    def line(self, node: str) -> str:
+        """Return it as the check prints it."""
+        return f"{node} {self.state} {self.ended} {self.left}"
+
+
+def read_line(line: str) -> tuple[str, Found] | None:
+    """Read a line that the check printed; None where it is somebody else's.
+
+    >>> read_line("n1 alive 2 0")
+    ('n1', Found(state=<Stepd.ALIVE: 'alive'>, ended=2, left=0))
+    """
+    words = line.split()
+    if len(words) != 4 or words[1] not in set(Stepd) or not (words[2].isdigit() and words[3].isdigit()):
+        return None
+    return words[0], Found(Stepd(words[1]), int(words[2]), int(words[3]))
 
 
 def stepd(spool: Path, node: str, job_id: int, step: int) -> Stepd:
@@ -68,15 +105,65 @@ def leftovers(job_id: int, step: int, node: str, proc: Path = Path("/proc")) -> 
     return found
 
 
-def sweep(job_id: int, step: int, node: str) -> int:
-    """Kill what is left of a step here; return how many processes that were."""
-    left = leftovers(job_id, step, node)
-    for pid in left:
+def members(job_id: int, step: int, node: str, proc: Path = Path("/proc")) -> list[int]:
+    """Return the processes of the calling user that the slurmstepd of a step counts to it; none where it is gone."""
+    argv = ["scontrol", "listpids", f"{job_id}.{step}", node]
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    found = []
+    for line in done.stdout.splitlines():
+        pid = line.split()[0] if line.split() else ""
         try:
-            os.kill(pid, signal.SIGKILL)
+            if pid.isdigit() and (proc / pid).stat().st_uid == os.getuid():
+                found.append(int(pid))
+        except OSError:  # it ended meanwhile
+            continue
+    return found
+
+
+def end(pids: Collection[int], seconds: float) -> list[int]:
+    """Kill processes and wait until they have ended; return those that have not within `seconds`."""
+    waiting: dict[int, int] = {}
+    poll, deadline = select.poll(), time.monotonic() + seconds
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
         except ProcessLookupError:
             continue
-    return len(left)
+        waiting[descriptor] = pid
+        poll.register(descriptor, select.POLLIN)  # readable once it ended (pidfd_open(2))
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    try:
+        while waiting and (rest := deadline - time.monotonic()) > 0:
+            for descriptor, _ in poll.poll(rest * 1000):
+                poll.unregister(descriptor)
+                os.close(descriptor)
+                del waiting[descriptor]
+    finally:
+        for descriptor in waiting:
+            os.close(descriptor)
+    return sorted(waiting.values())
+
+
+def sweep(job_id: int, step: int, node: str, *, alive: bool) -> tuple[int, int]:
+    """End what lives of a step here; return how many processes ended, and how many did not.
+
+    `alive`: its slurmstepd can be asked. It ends as well, once the last of its tasks has.
+    """
+    ended, deadline = set[int](), time.monotonic() + ENDING_SECONDS
+    while True:
+        found = {*leftovers(job_id, step, node), *(members(job_id, step, node) if alive else ())} - ended
+        if not found:
+            return len(ended), 0
+        left = end(found, deadline - time.monotonic())
+        ended |= found.difference(left)
+        if left:
+            return len(ended), len(left)
 
 
 def spool_directory(setting: str, node: str) -> Path:
@@ -93,8 +180,10 @@ def main(argv: list[str]) -> int:
     setting, job_id, step = argv[0], int(argv[1]), int(argv[2])
     node = os.environ["SLURMD_NODENAME"]
     state = stepd(spool_directory(setting, node), node, job_id, step)
-    swept = sweep(job_id, step, node) if "--sweep" in argv[3:] and state is Stepd.KILLED else 0
-    sys.stdout.write(f"{node} {state} {swept}\n")
+    found = Found(state)
+    if "--sweep" in argv[3:]:
+        found = Found(state, *sweep(job_id, step, node, alive=state is Stepd.ALIVE))
+    sys.stdout.write(f"{found.line(node)}\n")
     return 0
 
 

@@ -242,7 +242,7 @@ class Supervisor:
             found = self.job.check_step(step.step, nodes, sweep=False) if nodes else {}
         except OperationFailed:
             return ()  # a node that cannot run the check is silent: the next look says so
-        return tuple(node for node, state in found.items() if state is Stepd.KILLED)
+        return tuple(node for node, seen in found.items() if seen.state is Stepd.KILLED)
 
     def _await_requeue(self) -> None:
         """Keep still until the requeue ends this process together with the job.

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import srunargs
 from hpadmin.recovery.resume.allocate import GivenUpError, allocate
-from hpadmin.recovery.resume.messages import SERVICE_SECONDS, Answer, Cause
+from hpadmin.recovery.resume.messages import SERVICE_SECONDS, Answer
 from hpadmin.recovery.resume.ownjob import OwnJob, Share
-from hpadmin.recovery.resume.stepcheck import Stepd
+from hpadmin.recovery.resume.stepcheck import Found, Stepd
 from hpadmin.recovery.resume.watch import Ended, Launch, Step
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.reader import JobDetail
@@ -36,13 +36,11 @@ class Swap:
     pause: Callable[[float], None]
 
     def swap(self, answer: Answer, ended: Ended, launch: Launch) -> Launch:
-        """Drop the bad nodes of the answer, get others if the step needs them, and sweep those that stay.
+        """Drop the bad nodes of the answer, get others if the step needs them, and clear those that stay.
 
         Returns how the step is to be started next.
         """
-        healthy = self.drop(answer.bad)
-        if ended.step is not None and ended.cause is Cause.LOST and not answer.bad:
-            self._sweep(ended.step, healthy)
+        staying = healthy = self.drop(answer.bad)
         bad = set(answer.bad)
         for _ in range(SWAPS):
             need = self.want - len(healthy)
@@ -60,10 +58,13 @@ class Swap:
             raise OperationFailed(
                 f"The job has {len(healthy)} of {self.want} nodes after {SWAPS} expansions."
             )
-        stays = ended.step is not None and self._record_stays(ended.step)
+        overlap = False
+        if ended.step is not None:
+            killed = self._clear(ended.step, [node for node in staying if node in healthy])
+            overlap = killed or self._record_stays(ended.step)
         after = self._running_job()
         self.say("Info", f"Updating to new node list {after.info.nodes}")
-        return self._renewed(launch, after, overlap=stays)
+        return self._renewed(launch, after, overlap=overlap)
 
     def drop(self, bad: Collection[str]) -> list[str]:
         """Shrink the job to its healthy nodes, and return those."""
@@ -75,11 +76,35 @@ class Swap:
             self.say("Info", f"Successfully shrunk job to retain healthy nodes {fold(healthy)}")
         return healthy
 
-    def _sweep(self, step: Step, nodes: Sequence[str]) -> None:
-        found = self.job.check_step(step.step, nodes, sweep=True)
-        swept = [node for node, state in found.items() if state is Stepd.KILLED]
-        if swept:
-            self.say("Info", f"Ended what a killed slurmstepd had left on {fold(swept)}")
+    def _clear(self, step: Step, nodes: Sequence[str]) -> bool:
+        """End what lives of the earlier attempt on nodes that stay; True where a slurmstepd was killed there.
+
+        Slurm ends it, when all goes well. A slurmctld that is killed forgets orders to nodes that it has not carried
+        out yet (its agent's queue is in memory alone), and what they were about together with the step's record.
+        """
+        found = self._checked(step, nodes)
+        killed = [node for node, seen in found.items() if seen.state is Stepd.KILLED]
+        if killed:
+            self.say("Info", f"Ended what a killed slurmstepd had left on {fold(killed)}")
+        ended = [node for node, seen in found.items() if seen.ended and node not in killed]
+        if ended:
+            self.say("Info", f"Ended what was left of the step on {fold(ended)}")
+        left = [node for node, seen in found.items() if seen.left]
+        if left:
+            raise OperationFailed(f"Processes of the step on {fold(left)} cannot be ended.")
+        return bool(killed)
+
+    def _checked(self, step: Step, nodes: Sequence[str]) -> dict[str, Found]:
+        """Sweep nodes. One that cannot run so small a step cannot run the next attempt either, and that will say so."""
+        for again in (True, False):
+            try:
+                return self.job.check_step(step.step, nodes, sweep=True) if nodes else {}
+            except OperationFailed as error:
+                if not again:
+                    self.say(
+                        "Error", f"It was not seen whether anything is left of the step: {error.message}"
+                    )
+        return {}
 
     def _record_stays(self, step: Step) -> bool:
         """Wait for slurmctld to end the old step's record; True where it does not, and the new step must overlap.

@@ -71,6 +71,22 @@ def test_the_limits_of_resume_are_taken(tmp_path: Path) -> None:
     assert (Limits().within, Limits(service=600).within) == (0, 600)
 
 
+@pytest.mark.parametrize(
+    ("spent", "cpu", "hurried", "expected"),
+    [
+        (0.5, 0.1, False, 1.5),
+        (3.0, 0.1, False, 0.0),
+        (1.0, 0.5, False, 4.0),
+        (1.0, 0.5, True, 0.0),
+        (0.25, 0.2, True, 0.75),
+    ],
+)
+def test_looks_are_as_frequent_as_a_tenth_of_a_processor_allows(
+    spent: float, cpu: float, hurried: bool, expected: float
+) -> None:
+    assert Settings(interval=2).pause(spent, cpu, hurried=hurried) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("text", ["x", "colour = 1", "resume = 3", "interval = 0", "interval = true"])
 def test_bad_files(tmp_path: Path, text: str) -> None:
     path = tmp_path / "agent.toml"

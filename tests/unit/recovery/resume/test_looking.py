@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +21,7 @@ from hpadmin.recovery.resume import heartbeat, liveness
 from hpadmin.recovery.resume.control import read_hints
 from hpadmin.recovery.resume.facts import Health, Reach, has_gres, judge
 from hpadmin.recovery.resume.reach import reach
-from hpadmin.recovery.resume.stepcheck import Stepd, leftovers, stepd
+from hpadmin.recovery.resume.stepcheck import Stepd, leftovers, stepd, sweep
 from hpadmin.slurm.reader import NodeInfo
 from hpadmin.slurm.states import NodeState
 
@@ -187,6 +189,31 @@ def test_left_over_processes_are_those_of_this_very_step(tmp_path: Path) -> None
     process(103, "SLURM_JOB_ID=82", "SLURM_STEP_ID=0", "SLURMD_NODENAME=n2")
     (tmp_path / "self").mkdir()
     assert leftovers(82, 0, "n1", tmp_path) == [100]
+
+
+def test_what_lives_of_a_step_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process tells by its environment whose it is, the other only its slurmstepd knows."""
+    job, own = 4_000_000_000, {"SLURM_STEP_ID": "0", "SLURMD_NODENAME": "n1"}
+    with (
+        subprocess.Popen(["/bin/sleep", "600"], env={**own, "SLURM_JOB_ID": str(job)}) as told,
+        subprocess.Popen(["/bin/sleep", "600"], env={}) as silent,
+        subprocess.Popen(["/bin/sleep", "600"], env={**own, "SLURM_JOB_ID": str(job + 1)}) as other,
+    ):
+        scontrol = tmp_path / "scontrol"
+        scontrol.write_text(
+            f"#!/bin/sh\necho 'PID JOBID STEPID LOCALID GLOBALID'\necho '{silent.pid} {job} 0 0 0'\n"
+            f"[ \"$*\" = 'listpids {job}.0 n1' ]\n"
+        )
+        scontrol.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        assert sweep(job, 0, "n1", alive=False) == (1, 0)
+        assert told.wait(10) == -signal.SIGKILL
+        assert silent.poll() is None
+        assert sweep(job, 0, "n1", alive=True) == (1, 0)
+        assert silent.wait(10) == -signal.SIGKILL
+        assert sweep(job, 0, "n1", alive=False) == (0, 0)
+        assert other.poll() is None
+        other.kill()
 
 
 @pytest.mark.parametrize("text", ["600", "log:", "log:x", ":60", "log:1", "/f:-5", "/f:٣٠"])
