@@ -107,14 +107,15 @@ def _processor_seconds() -> float:
 
 
 def _publish(agent: Agent, site: Site) -> None:
+    from hpadmin.errors import OperationFailed
     from hpadmin.recovery import metrics
 
     if not site.settings.metrics or agent.seen is None:
         return
-    book = agent.journal.book(since=agent.seen.at - 7 * 86400)
     try:
+        book = agent.journal.book(since=agent.seen.at - 7 * 86400)
         metrics.write(Path(site.settings.metrics), metrics.render(agent.seen, book, agent.policy))
-    except OSError as error:
+    except (OperationFailed, OSError) as error:
         logging.getLogger("hpadmin").error("metrics cannot be written", extra={"error": str(error)})
 
 

@@ -16,11 +16,16 @@ from admin_cli.report import say
 
 if TYPE_CHECKING:
     from hpadmin.nodes.provider import Repair
+    from hpadmin.recovery.agent import Agent
     from hpadmin.recovery.observe import Observation
+    from hpadmin.recovery.operate import Progress
     from hpadmin.recovery.site import Site
 
 F = TypeVar("F", bound=Callable[..., Any])
-_POLL = 2.0
+_ORDER_LIMIT = 60.0
+"""Seconds that an order waits for a slurmctld that is just being restarted."""
+_FOLLOW_LIMIT = 1800.0
+"""Seconds without an answer after which following ends: far longer than any restart or takeover."""
 
 
 def _repair_options(function: F) -> F:
@@ -79,10 +84,12 @@ def _repair(
 ) -> None:
     from hpadmin.errors import OperationFailed
     from hpadmin.recovery import operate, reasons
+    from hpadmin.recovery.follow import Patience
     from hpadmin.recovery.site import Site
 
-    site = Site.open(config, state_dir, lab=lab, need_provider=False)
-    seen = look(site)
+    patience = Patience(_ORDER_LIMIT, say)
+    site = patience.ask(lambda: Site.open(config, state_dir, lab=lab, need_provider=False))
+    seen = patience.ask(lambda: look(site))
     names = operate.resolve(nodes, seen)
     operate.check_orderable(names, action, seen)
     under_way = []
@@ -103,14 +110,16 @@ def _repair(
         _confirm(action, fresh, seen, now=now, yes=yes)
         author = os.environ.get("SUDO_USER") or getpass.getuser()
         since = min(since, time.time() - 1)
-        operate.order(
-            fresh,
-            action,
-            author=author,
-            why=reason or "by hand",
-            now=now,
-            reader=site.reader,
-            control=site.control,
+        patience.ask(
+            lambda: operate.order(
+                fresh,
+                action,
+                author=author,
+                why=reason or "by hand",
+                now=now,
+                reader=site.reader,
+                control=site.control,
+            )
         )
         say(f"ordered: {action.value} {', '.join(fresh)}")
     if no_wait:
@@ -138,22 +147,19 @@ def _confirm(action: Repair, names: Sequence[str], seen: Observation, *, now: bo
 def _follow(site: Site, names: Sequence[str], action: Repair, since: float) -> bool:
     """Show progress until every node is back or has failed; do the agent's work meanwhile where none runs."""
     from hpadmin.errors import OperationFailed
-    from hpadmin.recovery.agent import Agent
+    from hpadmin.recovery.follow import Patience
+    from hpadmin.recovery.journal import LostLeadership
     from hpadmin.recovery.leadership import StandsBy
 
     def watch(agent: Agent | None) -> bool:
-        said: dict[str, str] = {}
-        while True:
+        def states() -> list[Progress]:
             if agent is not None:
                 agent.cycle()
-            states = _progress(site, names, action, since)
-            for state in states:
-                if said.get(state.node) != state.text:
-                    said[state.node] = state.text
-                    say(f"{clock(time.time())}  {state.node}: {state.text}")
-            if all(state.done or state.failed for state in states):
-                return all(state.done for state in states)
-            time.sleep(_POLL)
+            return _progress(site, names, action, since)
+
+        return Patience(_FOLLOW_LIMIT, say).follow(
+            states, lambda state: say(f"{clock(time.time())}  {state.node}: {state.text}")
+        )
 
     if site.provider.name == "none":
         say(
@@ -166,6 +172,9 @@ def _follow(site: Site, names: Sequence[str], action: Repair, since: float) -> b
             return watch(site.agent(only=frozenset(names)))
     except StandsBy:
         return watch(None)
+    except LostLeadership:
+        say("another agent has taken over: its work is followed")
+        return watch(None)
     except OperationFailed as error:
         if "agent's lock" not in error.message:
             raise
@@ -173,7 +182,7 @@ def _follow(site: Site, names: Sequence[str], action: Repair, since: float) -> b
         return watch(None)
 
 
-def _progress(site: Site, names: Sequence[str], action: Repair, since: float) -> list[Any]:
+def _progress(site: Site, names: Sequence[str], action: Repair, since: float) -> list[Progress]:
     from hpadmin.recovery.observe import jobs_by_node
     from hpadmin.recovery.operate import progress
 

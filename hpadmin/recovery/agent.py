@@ -77,7 +77,8 @@ class Agent:
 
         The parts come first: people wait for the jobs that they resume, and they need neither the provider nor
         the probes, which take seconds when hosts are dead. While they are in a hurry, repairs make one step a
-        cycle. A Slurm that does not answer is told to the log; the next cycle looks again.
+        cycle. A Slurm that does not answer, or a journal that cannot be read, is told to the log; the next cycle
+        looks again.
         """
         seen = self._look()
         if seen is not None:
@@ -88,6 +89,8 @@ class Agent:
                 return
             self.seen = self._complete(seen)
             book = self._book()
+            if book is None:
+                return
             if not self._actor.perform(decide(self.seen, book, self.policy)) or self.hurried:
                 break
             seen = self._look()
@@ -112,8 +115,12 @@ class Agent:
                 "a part of the cycle failed", extra={"part": type(part).__name__, "error": error.message}
             )
 
-    def _book(self) -> Book:
-        book = self.journal.book(since=self.clock() - _LOOK_BACK)
+    def _book(self) -> Book | None:
+        try:
+            book = self.journal.book(since=self.clock() - _LOOK_BACK)
+        except OperationFailed as error:
+            log.error("nothing is decided without the journal", extra={"error": error.message})
+            return None
         if self.only is None:
             return book
         mine = {name: record for name, record in book.open.items() if name in self.only}

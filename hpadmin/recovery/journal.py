@@ -7,6 +7,7 @@ the number of their leadership: a former leader that wakes up late finds that it
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,13 +104,15 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        with _sqlite_errors("written"):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # SQLite itself rolls back where the disk is full
+                    self._db.execute("ROLLBACK")
+                raise
 
     @contextmanager
     def _write(self) -> Iterator[None]:
@@ -128,31 +131,46 @@ class Journal:
     # --- reading -------------------------------------------------------------------------------------------
 
     def book(self, *, since: float) -> Book:
-        """Return what `decide` needs: open repairs, and those closed after `since`, newest first."""
+        """Return what `decide` needs: open repairs, and those closed after `since`, newest first.
+
+        Raises OperationFailed while the file cannot be read.
+        """
         select = f"SELECT {_COLUMNS} FROM repairs"  # noqa: S608 - a constant, not input
-        opened = [_record(row) for row in self._db.execute(f"{select} WHERE closed = 0")]
-        closed = [
-            _record(row)
-            for row in self._db.execute(
-                f"{select} WHERE closed = 1 AND changed > ? ORDER BY changed DESC, number DESC", (since,)
+        with _sqlite_errors("read"), self._one_moment():
+            opened = [_record(row) for row in self._db.execute(f"{select} WHERE closed = 0")]
+            closed = [
+                _record(row)
+                for row in self._db.execute(
+                    f"{select} WHERE closed = 1 AND changed > ? ORDER BY changed DESC, number DESC", (since,)
+                )
+            ]
+            reset = self._db.execute("SELECT value FROM state WHERE key = 'breaker_reset'").fetchone()
+            return Book(
+                open={record.node: record for record in opened},
+                closed=tuple(closed),
+                suspects=dict(self._db.execute("SELECT node, since FROM suspects")),
+                notices=dict(self._db.execute("SELECT key, text FROM notices")),
+                breaker_reset=reset[0] if reset else 0,
             )
-        ]
-        reset = self._db.execute("SELECT value FROM state WHERE key = 'breaker_reset'").fetchone()
-        return Book(
-            open={record.node: record for record in opened},
-            closed=tuple(closed),
-            suspects=dict(self._db.execute("SELECT node, since FROM suspects")),
-            notices=dict(self._db.execute("SELECT key, text FROM notices")),
-            breaker_reset=reset[0] if reset else 0,
-        )
+
+    @contextmanager
+    def _one_moment(self) -> Iterator[None]:
+        """All that is read within is of one moment, whatever the leader writes meanwhile."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
     def events(self, node: str | None = None, *, last: int = 50) -> tuple[Event, ...]:
-        """Return the last events of one node, or of all, oldest first."""
-        rows = self._db.execute(
-            "SELECT at, node, kind, text, repair FROM events WHERE ?1 IS NULL OR node = ?1"
-            " ORDER BY number DESC LIMIT ?2",
-            (node, last),
-        ).fetchall()
+        """Return the last events of one node, or of all, oldest first. Raises OperationFailed as `book` does."""
+        with _sqlite_errors("read"):
+            rows = self._db.execute(
+                "SELECT at, node, kind, text, repair FROM events WHERE ?1 IS NULL OR node = ?1"
+                " ORDER BY number DESC LIMIT ?2",
+                (node, last),
+            ).fetchall()
         return tuple(Event(*row) for row in reversed(rows))
 
     # --- writing -------------------------------------------------------------------------------------------
@@ -275,6 +293,15 @@ class Journal:
             "INSERT INTO events (at, node, kind, text, repair) VALUES (?, ?, ?, ?, ?)",
             (at, node, kind, text, repair),
         )
+
+
+@contextmanager
+def _sqlite_errors(what: str) -> Iterator[None]:
+    """A file that is locked for long, or on a full disk, is the host's trouble: it may be over at the next look."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OperationFailed(f"the agent's journal cannot be {what}: {error}") from error
 
 
 def _record(row: Sequence[Any]) -> RepairRecord:

@@ -100,8 +100,10 @@ def order(
 ) -> None:
     """Put the order into Slurm, for all nodes in one request.
 
-    Raises OperationFailed when Slurm refuses, or when a node was taken by somebody since it was looked at.
+    May be called again when the answer was lost: what Slurm has heard is not said twice. Raises OperationFailed
+    when Slurm refuses, or when a node was taken by somebody since it was looked at.
     """
+    text = reasons.write(action.value, why, now=now, author=author)
     current = {node.name: node for node in reader.nodes()}
     taken = [
         name
@@ -111,8 +113,11 @@ def order(
     ]
     if taken:
         raise OperationFailed(f"somebody took {fold(taken)} meanwhile; nothing was done")
+    unheard = [name for name in names if not (current[name].state.kept_out and current[name].reason == text)]
+    if not unheard:
+        return
     try:
-        control.set_state(names, NewState.FAIL, reasons.write(action.value, why, now=now, author=author))
+        control.set_state(unheard, NewState.FAIL, text)
     except OperationFailed as error:
         if any(words in error.message for words in ("Invalid user id", "Access/permission denied")):
             raise OperationFailed(

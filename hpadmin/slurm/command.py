@@ -16,6 +16,20 @@ from hpadmin.errors import OperationFailed
 
 _NOT_FOUND = 127
 """env(1): the command could not be found."""
+_AWAY = (
+    "Unable to contact slurm controller",
+    "Zero Bytes were transmitted or received",
+    "Socket timed out on send/recv operation",
+    "Connection refused",
+    "Slurm backup controller in standby mode",
+    "did not end within",
+)
+"""What commands say when slurmctld is away (src/common/slurm_errno.c), and what `Runner`s say of commands that wait."""
+
+
+def slurmctld_is_away(said: str) -> bool:
+    """Whether a command that printed this failed because slurmctld does not answer: it may succeed later."""
+    return any(words in said for words in _AWAY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,9 +166,10 @@ def test_people_ask_and_the_agent_is_killed_in_the_middle(site: Site) -> None:
         site.run("sh", "-c", "kill -9 $(cat /run/hpadmin-agent.pid)")
         site.run("service", "hpadmin-agent", "start")
         labs.wait_until(lambda: site.in_service(replaced), PATIENCE, f"{replaced} back")
-        assert order.wait(PATIENCE) == 0
+        ended = order.wait(PATIENCE)
         said.seek(0)
-        assert "back in service" in said.read()
+        told = said.read()
+        assert (ended, "back in service" in told) == (0, True), told
     site.undisturbed(away)
     for node, count in before.items():
         assert site.kinds(node).count("asking") == count + 1

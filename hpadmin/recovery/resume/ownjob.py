@@ -21,7 +21,7 @@ from pathlib import Path
 from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import messages
 from hpadmin.recovery.resume.stepcheck import Found, read_line
-from hpadmin.slurm.command import Completed, Runner
+from hpadmin.slurm.command import Completed, Runner, slurmctld_is_away
 from hpadmin.slurm.commands import CommandReader
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.reader import JobDetail
@@ -50,15 +50,6 @@ _GRANTED = re.compile(r"(?:Granted|Pending) job allocation (\d+)")
 OUTAGE_SECONDS = 600.0
 """A slurmctld that does not answer is waited for so long: it may be restarting, or its standby taking over."""
 
-_AWAY = (
-    "Unable to contact slurm controller",
-    "Zero Bytes were transmitted or received",
-    "Socket timed out on send/recv operation",
-    "Connection refused",
-    "Slurm backup controller in standby mode",
-)
-"""What commands say when slurmctld is away (src/common/slurm_errno.c): the same command may succeed later."""
-
 
 @dataclass(frozen=True)
 class Patient:
@@ -78,7 +69,7 @@ class Patient:
         deadline = time.monotonic() + OUTAGE_SECONDS
         while True:
             done = self.runner.run(argv, timeout=timeout, stdin=stdin, env=env)
-            away = done.returncode != 0 and any(words in done.stderr for words in _AWAY)
+            away = done.returncode != 0 and slurmctld_is_away(done.stderr)
             if not away or time.monotonic() > deadline:
                 return done
             time.sleep(self.pause)
