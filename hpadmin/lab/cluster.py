@@ -25,7 +25,7 @@ from docker.models.containers import Container
 
 from hpadmin import request
 from hpadmin.errors import InvalidInput, OperationFailed
-from hpadmin.lab import faults, image, machine, own_agent, replacing, telling
+from hpadmin.lab import faults, image, machine, own_agent, rebooting, replacing, telling
 from hpadmin.lab.engine import ContainerRunner, connect, engine_errors
 from hpadmin.lab.facts import LabInstance, allocate, resource_config
 from hpadmin.lab.machine import LABEL, LOG, LabNode, SeenNode
@@ -42,6 +42,8 @@ _POLL = 0.5
 """Seconds between two looks at what is awaited."""
 _PARALLEL = 8
 """Requests to the engine at a time."""
+_ENGINE_SECONDS = 300
+"""Limit of one request: an engine on a busy host makes many containers at once, and slowly."""
 
 
 class Lab:
@@ -57,7 +59,7 @@ class Lab:
 
         Raises OperationFailed when Docker's engine does not answer.
         """
-        return Lab(connect(), name)
+        return Lab(connect(_ENGINE_SECONDS), name)
 
     @staticmethod
     def find(name: str | None = None) -> Lab:
@@ -65,7 +67,7 @@ class Lab:
 
         Raises InvalidInput when there is none, or several and no name was given.
         """
-        client = connect()
+        client = connect(_ENGINE_SECONDS)
         names = sorted(
             {network.attrs["Labels"][LABEL] for network in client.networks.list(filters={"label": LABEL})}
         )
@@ -292,10 +294,8 @@ class Lab:
 
     def reboot(self, name: str) -> None:
         """Restart a node's container, as a machine reboots: files stay, processes do not."""
-        container = self.client.containers.get(self.node(name).container)
-        if container.status == "paused":
-            container.unpause()
-        container.restart(timeout=5)
+        rebooting.begin(self, name)
+        rebooting.finish(self, name)
 
     def replace(self, name: str) -> LabInstance:
         """Give a node another machine: a new container with a new id and address, and the same host name.

@@ -115,7 +115,7 @@ class Site:
             parts.append(
                 over_commands(self.reader, self.control, self.runner, self.state_dir, examiner, limits)
             )
-            parts += _upkeep(self.provider)
+        parts += _upkeep(self.provider)
         return Agent(
             self.reader,
             self.control,

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from hpadmin.errors import InvalidInput, OperationFailed
+from hpadmin.lab import rebooting
 from hpadmin.lab.cluster import Lab
 from hpadmin.lab.engine import connect
+from hpadmin.nodes.providers.docker import Docker
 from hpadmin.request import Source
 from tests.support import labs
 
@@ -91,6 +93,25 @@ def test_a_replaced_node_comes_back_under_its_name_with_another_address(lab: Lab
     )
     ran = labs.login(lab, "srun", "-p", "gpu", "-w", new.hostname, "hostname")
     assert ran.stdout.strip() == new.hostname
+
+
+def test_a_reboot_that_was_ordered_is_done_once_by_whoever_comes(lab: Lab) -> None:
+    instance = lab.node("workers-1").instance.instance_id
+    container, before = lab.node("workers-1").container, started(lab)
+    assert rebooting.unfinished(lab) == []
+    lab.fault("workers-1", "pause")
+    rebooting.begin(lab, instance)
+    assert started(lab) == before
+    # Whoever ordered it died.
+    provider = Docker(lab.name)
+    provider.carry_on_reboots()
+    labs.wait_until(lambda: started(lab)[container] != before[container], 120, "the machine boots")
+    labs.wait_until(lambda: rebooting.unfinished(lab) == [], 60, "nothing is left to do")
+    after = started(lab)
+    rebooting.finish(lab, instance)
+    provider.carry_on_reboots()
+    assert started(lab) == after
+    lab.wait_schedulable(timeout=240, say=lambda _: None, nodes=[lab.node("workers-1").instance.hostname])
 
 
 @pytest.mark.parametrize(("kind", "docker_word"), [("pause", "paused"), ("kill", "exited")])

@@ -1,8 +1,8 @@
 """The lab: a container is an instance. A reboot restarts it, a replacement is another container.
 
 The requests go on in threads of their own, as a cloud's would: accepted means begun. A cloud also goes on when whoever
-asked is gone. Here nobody else would: a replacement whose first step was done (`hpadmin.lab.replacing`) is brought
-to its end by the agent's next cycle (`Upkeep`), in this process or in a later one.
+asked is gone. Here nobody else would: a replacement or a reboot whose first step was done (`hpadmin.lab.replacing`,
+`hpadmin.lab.rebooting`) is brought to its end by the agent's next cycle (`Upkeep`), in this process or in a later one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import docker.errors
 from docker.models.containers import Container
 
 from hpadmin.errors import InvalidInput, OperationFailed
-from hpadmin.lab import machine
+from hpadmin.lab import machine, rebooting
 from hpadmin.lab.cluster import Lab
 from hpadmin.lab.engine import connect
 from hpadmin.nodes.provider import (
@@ -59,6 +59,7 @@ class Docker:
         self._client: docker.DockerClient = connect(url=engine)
         self._lab = Lab(self._client, lab)
         self._rebooting: set[str] = set()
+        self._reboot_failed = False
         self._moving: threading.Thread | None = None
         self._move_after = 0.0
         self._lock = threading.Lock()
@@ -129,29 +130,35 @@ class Docker:
 
     def _begin(self, action: Repair, instance_id: str) -> Outcome:
         try:
-            node = self._lab.node(instance_id)
             if action is Repair.REPLACE:
                 self._lab.begin_replacement(instance_id)
                 self.carry_on()
                 return Outcome(Answer.ACCEPTED)
+            if instance_id in self._rebooting:
+                return Outcome(Answer.BUSY, message="a reboot is under way")
+            rebooting.begin(self._lab, instance_id)
         except InvalidInput as error:
             return Outcome(Answer.GONE, message=error.message)
         except OperationFailed as error:
             return Outcome(Answer.BUSY, message=error.message)
         except (docker.errors.DockerException, OSError) as error:
             return Outcome(Answer.LATER, message=str(error))
-        with self._lock:
-            if instance_id in self._rebooting:
-                return Outcome(Answer.BUSY, message="a reboot is under way")
-            self._rebooting.add(instance_id)
-        threading.Thread(target=self._reboot, args=(instance_id, node.instance.name), daemon=True).start()
+        self._go_on_rebooting(instance_id)
         return Outcome(Answer.ACCEPTED)
 
-    def _reboot(self, instance_id: str, name: str) -> None:
+    def _go_on_rebooting(self, instance_id: str) -> None:
+        with self._lock:
+            if instance_id in self._rebooting:
+                return
+            self._rebooting.add(instance_id)
+        threading.Thread(target=self._reboot, args=(instance_id,), daemon=True).start()
+
+    def _reboot(self, instance_id: str) -> None:
         try:
-            self._lab.reboot(name)
+            rebooting.finish(self._lab, instance_id)
         except (OperationFailed, InvalidInput, docker.errors.DockerException, OSError) as error:
-            log.error("the lab could not reboot a node", extra={"node": name, "error": str(error)})
+            log.error("the lab could not reboot a node", extra={"node": instance_id, "error": str(error)})
+            self._reboot_failed = True
         finally:
             with self._lock:
                 self._rebooting.discard(instance_id)
@@ -174,27 +181,43 @@ class Docker:
             log.error("a replacement is not finished and will be tried again", extra={"error": str(error)})
             self._move_after = time.monotonic() + _PAUSE
 
+    def carry_on_reboots(self) -> None:
+        """Go on with every reboot that was ordered and not done, whoever ordered it."""
+        self._reboot_failed = False
+        for instance_id in rebooting.unfinished(self._lab):
+            self._go_on_rebooting(instance_id)
+
+    @property
+    def reboot_failed(self) -> bool:
+        """Whether a reboot was tried in vain since they were last carried on."""
+        return self._reboot_failed
+
     def runner(self, node: str) -> Runner | None:
         try:
             return self._lab.runner(self._lab.node(node).instance.name)
-        except InvalidInput:
+        except (InvalidInput, docker.errors.DockerException, OSError):
             return None
 
 
 @dataclass
 class Upkeep:
-    """The agent's part that brings replacements to their end which an agent before it began."""
+    """The agent's part that brings to their end the reboots and replacements which an agent before it began."""
 
     provider: Docker
     hurried: bool = field(default=False, init=False)
     """Nobody waits for it: the machine that moves in takes longer."""
     _finished: frozenset[str] = field(default=frozenset(), init=False)
     """Successors that need no look any more: a cache, nothing is lost with it."""
+    _reboots_known: bool = field(default=False, init=False)
+    """Whether this agent has looked for reboots of another: it knows of its own."""
 
     def cycle(self, seen: Observation) -> None:
         """Carry on where there is anything to do; `seen` does not matter. Raises OperationFailed."""
         lab = self.provider.lab
         try:
+            if not self._reboots_known or self.provider.reboot_failed:
+                self.provider.carry_on_reboots()
+                self._reboots_known = True
             ids = frozenset(str(one["Id"]) for one in lab.successors())
             if ids <= self._finished:
                 return
