@@ -277,7 +277,7 @@ def _folder(folder: str) -> Any:
 
 def _chosen(inputs: RequestInputs, release: str, *, quiet: bool) -> Snapshot:
     """The topology that a request would get; says why, unless `quiet`."""
-    from hpadmin.topology import choose
+    from hpadmin.topology.choose import choose
     from hpadmin.topology.planned import snapshot_of
 
     cluster = inputs.cluster()

@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from hpadmin.model import Cluster, Hardware, Instance, Node, Strategy
 from hpadmin.slurm.hostlist import expand, fold
-from hpadmin.topology import choose
+from hpadmin.topology.choose import choose
 from hpadmin.topology.picture import picture
 from hpadmin.topology.placement import NodeView, Planner, Request, Snapshot
 from hpadmin.topology.release import Release

@@ -11,21 +11,30 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 ln -s "$here" "$work/lifecycle"
 
-usable() {
-    PYTHONPATH=$2 "$1" -c '
-import sys
+# Exit status of a Python that cannot run the lifecycle: too old, or without hpadmin.
+unfit=86
+program='
+import runpy, sys
 from importlib.util import find_spec
-assert sys.version_info >= (3, 11) and find_spec("hpadmin.request") and find_spec("yaml")' 2>/dev/null
-}
+def fits():
+    try:
+        return sys.version_info >= (3, 11) and find_spec("hpadmin.request") and find_spec("yaml")
+    except ImportError:
+        return False
+fits() or sys.exit(86)
+runpy.run_module("lifecycle", run_name="__main__", alter_sys=True)'
 
 # The checkout or bundle that this folder lies in may hold hpadmin, too.
-find_python() {
+start() {
     for python in /opt/hpadmin/bin/python3 python3 python3.13 python3.12 python3.11; do
+        command -v "$python" >/dev/null || continue
         for path in "$work" "$work:${here%/*}"; do
-            usable "$python" "$path" && return 0
+            status=0
+            PYTHONPATH=$path PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 "$python" -c "$program" "$@" || status=$?
+            [ "$status" -eq "$unfit" ] || return "$status"
         done
     done
-    return 1
+    return "$unfit"
 }
 
 # Wheels that the bundle carries go before the package index, so that a node needs no internet.
@@ -48,14 +57,22 @@ install_python() {
 
 # The bundle is where the request is: given, or this very folder.
 run() {
-    find_python || { install_python; find_python; } || {
-        echo "on_create failed: stage python failed: no Python 3.11 or later with hpadmin here, nor could it be installed"
-        return 1
-    }
     if [ -e "$here/request.json" ] || [ -e "$here/request.yaml" ] || [ -e "$here/provisioning_parameters.json" ]; then
         set -- --bundle "$here" "$@"
     fi
-    cd / && PYTHONPATH=$path PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 "$python" -m lifecycle "$@"
+    cd /
+    status=0
+    start "$@" || status=$?
+    if [ "$status" -eq "$unfit" ]; then
+        install_python
+        status=0
+        start "$@" || status=$?
+    fi
+    if [ "$status" -eq "$unfit" ]; then
+        echo "on_create failed: stage python failed: no Python 3.11 or later with hpadmin here, nor could it be installed"
+        status=1
+    fi
+    return "$status"
 }
 
 # tee would hide the exit status in a plain pipe.

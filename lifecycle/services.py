@@ -137,21 +137,23 @@ def processes(machine: Machine, program: str) -> list[int]:
 
 def _look_for(machine: Machine, program: str) -> list[int]:
     name, *arguments = program.split()
+    wanted = {f"Name:\t{called[:15]}" for called in (name, f"{name}-wlm")}
     found = []
     for entry in machine.path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            lines = (entry / "status").read_text(errors="replace").splitlines()
+            text = (entry / "status").read_text(errors="replace")
+            # A reconfigured slurmctld or slurmd has the name of the file that it is: slurmctld-wlm with Debian.
+            if text.partition("\n")[0] not in wanted:
+                continue
             command = (entry / "cmdline").read_text(errors="replace").split("\0") if arguments else []
         except OSError:
             continue  # ended while we looked
-        status = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
+        status = {key: value.split() for key, _, value in (line.partition(":") for line in text.splitlines())}
         alive = status.get("State", ["X"])[0] not in "ZX"
         ours = alive and len(status.get("NSpid", [""])) == 1
-        # A reconfigured slurmctld or slurmd has the name of the file that it is: slurmctld-wlm with Debian.
-        named = status.get("Name") in ([name[:15]], [f"{name}-wlm"[:15]])
-        if ours and named and _in_order(arguments, command):
+        if ours and _in_order(arguments, command):
             found.append(int(entry.name))
     return sorted(found)
 

@@ -10,6 +10,7 @@ Every member has a default; an unknown member or a value of the wrong kind is an
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,6 +119,15 @@ def from_data(data: Any, origin: str, problems: list[Problem] | None = None) -> 
 
 def site_file(settings: Settings, cluster: Cluster) -> str:
     """Return the text of /etc/hpadmin/site.yaml: with it, ``hpadmin config`` on the controller means the same."""
+    # Imported here: only a controller writes the file.
+    import yaml
+
+    text: str = yaml.safe_dump(_site(settings, cluster), sort_keys=True)
+    return "# Written by hpadmin's lifecycle from the bundle's lifecycle.yaml.\n" + text
+
+
+def _site(settings: Settings, cluster: Cluster) -> dict[str, Any]:
+    """The members of /etc/hpadmin/site.yaml."""
     chosen: dict[str, Any] = {"auth": settings.auth, "accounting": settings.accounting, "jwt": settings.rest}
     chosen["submission_checks"] = settings.submission_checks
     if settings.private_data:
@@ -131,16 +141,13 @@ def site_file(settings: Settings, cluster: Cluster) -> str:
     chosen |= PROFILES[settings.profile]
     if settings.profile == "container":
         chosen["device_files"] = device_files(cluster)
-    # Imported here: only who renders pays for it.
-    import yaml
-
-    text: str = yaml.safe_dump(chosen | dict(settings.slurm), sort_keys=True)
-    return "# Written by hpadmin's lifecycle from the bundle's lifecycle.yaml.\n" + text
+    return chosen | dict(settings.slurm)
 
 
 def render_options(settings: Settings, cluster: Cluster) -> RenderOptions:
     """Return how Slurm's files are rendered. Raises InvalidInput when `slurm` has what is no such option."""
-    return site.load(Source(site_file(settings, cluster), f"{FILE} (slurm)"))
+    # As JSON, which YAML is a superset of and which takes a hundredth of the time.
+    return site.load(Source(json.dumps(_site(settings, cluster)), f"{FILE} (slurm)"))
 
 
 def device_files(cluster: Cluster) -> dict[str, list[str]]:

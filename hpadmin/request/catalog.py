@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from hpadmin.errors import InvalidInput
@@ -69,7 +69,7 @@ def gres_type(device_name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _catalog() -> dict[str, dict[str, Any]]:
-    text = files("hpadmin.request").joinpath(DATA_FILE).read_text(encoding="utf-8")
+    text = Path(__file__).with_name(DATA_FILE).read_text(encoding="utf-8")
     data: dict[str, dict[str, Any]] = json.loads(text)
     return data
 

@@ -15,13 +15,12 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 from hpadmin.errors import Problem
+from hpadmin.request import service_model
 from hpadmin.request.document import join
-
-if TYPE_CHECKING:
-    from botocore.model import ListShape, MapShape, ServiceModel, Shape, StringShape, StructureShape
+from hpadmin.request.service_model import Shape
 
 Operation = Literal["CreateCluster", "UpdateCluster"]
 
@@ -44,15 +43,14 @@ def check(body: Any, operation: Operation) -> tuple[list[Problem], dict[str, Any
 
     Returns every problem, and the body without the members that have one.
     """
-    model = _service_model()
-    checker = _Checker(_members_elsewhere(model, operation))
-    sound = checker.check(body, model.shape_for(f"{operation}Request"), "")
+    checker = _Checker(_members_elsewhere(operation))
+    sound = checker.check(body, service_model.shape(f"{operation}Request"), "")
     return checker.problems, sound if isinstance(sound, dict) else {}
 
 
 def instance_types() -> tuple[str, ...]:
     """Return every instance type that CreateCluster takes, in the model's order."""
-    return tuple(cast("StringShape", _service_model().shape_for("ClusterInstanceType")).enum)
+    return service_model.shape("ClusterInstanceType").enum
 
 
 class _Checker:
@@ -65,15 +63,15 @@ class _Checker:
         """Report what is wrong with `value`; return its sound part, or _UNSOUND."""
         if value is None:
             return self._wrong(path, "is null: leave it out or give it a value")
-        kind = shape.type_name
+        kind = shape.kind
         if kind == "structure":
-            return self._structure(value, cast("StructureShape", shape), path)
+            return self._structure(value, shape, path)
         if kind == "list":
-            return self._list(value, cast("ListShape", shape), path)
+            return self._list(value, shape, path)
         if kind == "map":
-            return self._map(value, cast("MapShape", shape), path)
+            return self._map(value, shape, path)
         if kind == "string":
-            return self._string(value, cast("StringShape", shape), path)
+            return self._string(value, shape, path)
         if kind in ("integer", "long"):
             return self._number(value, shape, path, "a whole number", int)
         if kind in ("float", "double"):
@@ -91,7 +89,7 @@ class _Checker:
     def _wrong_type(self, path: str, wanted: str, value: Any) -> _Unsound:
         return self._wrong(path, f"must be {wanted}, got {shown(value)}")
 
-    def _structure(self, value: Any, shape: StructureShape, path: str) -> Any:
+    def _structure(self, value: Any, shape: Shape, path: str) -> Any:
         if not isinstance(value, dict):
             return self._wrong_type(path, "an object", value)
         sound = {}
@@ -102,55 +100,57 @@ class _Checker:
             checked = self.check(item, shape.members[key], join(path, key))
             if checked is not _UNSOUND:
                 sound[key] = checked
-        for key in shape.required_members:
+        for key in shape.required:
             if key not in value:
                 self._wrong(join(path, key), "is required")
-        if shape.metadata.get("union"):
+        if shape.facts.get("union"):
             given = [key for key in value if key in shape.members]
             if len(given) != 1:
                 got = " and ".join(given) if given else "none"
                 return self._wrong(path, f"must have exactly one of {', '.join(shape.members)}; got {got}")
         return sound
 
-    def _unknown(self, key: str, shape: StructureShape, path: str) -> str:
+    def _unknown(self, key: str, shape: Shape, path: str) -> str:
         if not path and key in self._elsewhere:
             return f"is a member of {self._elsewhere[key]} and not of this operation"
         return f"is not a member of {shape.name}{did_you_mean(key, shape.members)}"
 
-    def _list(self, value: Any, shape: ListShape, path: str) -> Any:
+    def _list(self, value: Any, shape: Shape, path: str) -> Any:
         if not isinstance(value, list):
             return self._wrong_type(path, "a list", value)
         self._size(len(value), shape, path, "item")
-        checked = [self.check(item, shape.member, f"{path}[{index}]") for index, item in enumerate(value)]
+        checked = [
+            self.check(item, shape.part("member"), f"{path}[{index}]") for index, item in enumerate(value)
+        ]
         # An unsound item keeps its place as None, so that the paths of the others stay right.
         return [None if item is _UNSOUND else item for item in checked]
 
-    def _map(self, value: Any, shape: MapShape, path: str) -> Any:
+    def _map(self, value: Any, shape: Shape, path: str) -> Any:
         if not isinstance(value, dict):
             return self._wrong_type(path, "an object", value)
         self._size(len(value), shape, path, "entry")
         sound = {}
         for key, item in value.items():
             where = join(path, key)
-            known = self._string(key, cast("StringShape", shape.key), where)
-            checked = self.check(item, shape.value, where)
+            known = self._string(key, shape.part("key"), where)
+            checked = self.check(item, shape.part("value"), where)
             if known is not _UNSOUND and checked is not _UNSOUND:
                 sound[key] = checked
         return sound
 
     def _size(self, size: int, shape: Shape, path: str, what: str) -> None:
-        low, high = shape.metadata.get("min"), shape.metadata.get("max")
+        low, high = shape.facts.get("min"), shape.facts.get("max")
         if low is not None and size < low:
             self._wrong(path, f"must have at least {_counted(low, what)}, got {size}")
         if high is not None and size > high:
             self._wrong(path, f"must have at most {_counted(high, what)}, got {size}")
 
-    def _string(self, value: Any, shape: StringShape, path: str) -> Any:
+    def _string(self, value: Any, shape: Shape, path: str) -> Any:
         if not isinstance(value, str):
             return self._wrong_type(path, "a string", value)
         if shape.enum:
             return value if value in shape.enum else self._wrong(path, _not_in_enum(value, shape.enum))
-        low, high = shape.metadata.get("min"), shape.metadata.get("max")
+        low, high = shape.facts.get("min"), shape.facts.get("max")
         if low is not None and len(value) < low:
             return self._wrong(path, f"must have at least {_counted(low, 'character')}, got {len(value)}")
         # The length comes before the pattern: some patterns take long on long values.
@@ -158,7 +158,7 @@ class _Checker:
             return self._wrong(path, f"must have at most {_counted(high, 'character')}, got {len(value)}")
         if CONTROL.search(value):
             return self._wrong(path, f"{shown(value)} holds a line end or another control character")
-        pattern = shape.metadata.get("pattern")
+        pattern = shape.facts.get("pattern")
         if pattern is not None and not _matches(pattern, value):
             return self._wrong(path, f"{shown(value)} does not match {pattern}")
         return value
@@ -168,7 +168,7 @@ class _Checker:
     ) -> Any:
         if isinstance(value, bool) or not isinstance(value, kinds):
             return self._wrong_type(path, wanted, value)
-        low, high = shape.metadata.get("min"), shape.metadata.get("max")
+        low, high = shape.facts.get("min"), shape.facts.get("max")
         if low is not None and value < low:
             return self._wrong(path, f"must be at least {low}, got {value}")
         if high is not None and value > high:
@@ -244,17 +244,8 @@ def _compiled(pattern: str, alphabet: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\p\{([A-Z][a-z]?)\}", characters, pattern), re.ASCII)
 
 
-def _members_elsewhere(model: ServiceModel, operation: Operation) -> dict[str, str]:
+def _members_elsewhere(operation: Operation) -> dict[str, str]:
     other = "UpdateCluster" if operation == "CreateCluster" else "CreateCluster"
-    here = cast("StructureShape", model.shape_for(f"{operation}Request")).members
-    there = cast("StructureShape", model.shape_for(f"{other}Request")).members
+    here = service_model.shape(f"{operation}Request").members
+    there = service_model.shape(f"{other}Request").members
     return dict.fromkeys(there.keys() - here.keys(), other)
-
-
-@lru_cache(maxsize=1)
-def _service_model() -> ServiceModel:
-    # Imported and loaded here, on first use: both take longer than everything else that validation does.
-    from botocore.loaders import Loader
-    from botocore.model import ServiceModel
-
-    return ServiceModel(Loader().load_service_model("sagemaker", "service-2"), "sagemaker")

@@ -2,7 +2,3 @@
 
 `choose` decides and renders the topology of a cluster; `hpadmin.topology.placement` models Slurm's own choice
 of nodes; `hpadmin.topology.graph` holds the data between all of them."""
-
-from hpadmin.topology.choose import TopologyChoice, choose
-
-__all__ = ["TopologyChoice", "choose"]

@@ -1,13 +1,15 @@
-"""The controller: Slurm's configuration from request and inventory, and slurmctld."""
+"""The controller: Slurm's configuration from request and inventory, and slurmctld.
+
+What renders and applies the configuration is imported where it is used: the other nodes have no use for it, and for
+them it would be half of the lifecycle's start.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hpadmin.configure import desired
 from hpadmin.configure.options import RenderOptions
-from lifecycle.configuration import Applied
 from lifecycle.daemon import Running, Stopped
 from lifecycle.engine import Stage
 from lifecycle.machine import Machine
@@ -29,12 +31,17 @@ class Rendering:
 
     def __call__(self, machine: Machine) -> dict[str, str]:
         """Render them. Raises InvalidInput, and OperationFailed where a secret cannot be had."""
+        from hpadmin.configure import desired
+
         options = accounting.credentials(machine, self.situation, self.options)
         return desired.render(self.situation.cluster, options)
 
 
 def configuration(situation: Situation) -> Iterator[Step]:
     """Yield the steps that give the controller its configuration."""
+    from hpadmin.configure import desired
+    from lifecycle.configuration import Applied
+
     options = render_options(situation.settings, situation.cluster)
     yield Directory(options.log_directory, 0o755, options.slurm_user)
     yield Directory(situation.conf_dir)

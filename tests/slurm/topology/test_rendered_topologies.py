@@ -10,7 +10,7 @@ import pytest
 from hpadmin.errors import InvalidInput
 from hpadmin.model import Cluster
 from hpadmin.slurm.hostlist import expand, fold
-from hpadmin.topology import choose
+from hpadmin.topology.choose import choose
 from hpadmin.topology.live import parse_topology
 from hpadmin.topology.read import read_conf
 from hpadmin.topology.release import Release

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpadmin.errors import InvalidInput
-from hpadmin.request import Source, read, shapes
+from hpadmin.request import Source, read, service_model, shapes
 from tests.unit.request.edits import GUIDE
 
 MODEL = ServiceModel(Loader().load_service_model("sagemaker", "service-2"), "sagemaker")
@@ -37,6 +37,23 @@ def every_shape() -> list[Any]:
     seen: set[str] = set()
     requests = ("CreateClusterRequest", "UpdateClusterRequest")
     return [shape for name in requests for shape in walk(MODEL.shape_for(name), seen)]
+
+
+def test_the_model_is_what_botocores_own_loader_reads() -> None:
+    found = every_shape()
+    assert len(found) > 80
+    for theirs in found:
+        ours = service_model.shape(theirs.name)
+        assert ours.kind == theirs.type_name
+        assert ours.enum == tuple(getattr(theirs, "enum", ()))
+        assert ours.required == tuple(getattr(theirs, "required_members", ()))
+        below = {name: member.name for name, member in getattr(theirs, "members", {}).items()}
+        assert {name: member.name for name, member in ours.members.items()} == below
+        for limit in ("min", "max", "pattern", "union"):
+            assert ours.facts.get(limit) == theirs.metadata.get(limit), (theirs.name, limit)
+        for part in ("member", "key", "value"):
+            if hasattr(theirs, part):
+                assert ours.part(part).name == getattr(theirs, part).name
 
 
 def test_every_kind_of_shape_is_checked() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from hpadmin.errors import InvalidInput
 from hpadmin.model import Cluster
-from hpadmin.topology import choose
+from hpadmin.topology.choose import choose
 from hpadmin.topology.graph import BlockTopology, TreeTopology
 from hpadmin.topology.read import read_conf, read_yaml
 from hpadmin.topology.release import Release

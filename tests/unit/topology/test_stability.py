@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hpadmin.model import Node
-from hpadmin.topology import choose
+from hpadmin.topology.choose import choose
 from tests.unit.topology.clusters import ULTRASERVER, cluster, node
 
 
