@@ -118,6 +118,11 @@ class Node:
     """Threads that Slurm sees on a core: the request's `ThreadsPerCore`, else the type's default."""
 
     @property
+    def host(self) -> str:
+        """The machine's own name, without its domain: not Slurm's where nodes are named after their instances."""
+        return self.instance.hostname or self.name
+
+    @property
     def cpus(self) -> int:
         """Slurm's CPUs."""
         return self.hardware.cores * self.threads_per_core

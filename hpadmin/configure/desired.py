@@ -57,6 +57,8 @@ class NodeLine:
     """One NodeName line: neighbours in name with the same hardware."""
 
     names: str
+    hosts: str
+    """The machines' own names; empty where they are the nodes' names."""
     addresses: str
     cpus: int
     cores: int
@@ -99,7 +101,8 @@ def render_all(cluster: Cluster, options: RenderOptions | None = None) -> Render
     context: dict[str, Any] = {
         "cluster": cluster,
         "options": options,
-        "controllers": [f"{node.name}({node.instance.address})" for node in cluster.controllers],
+        # slurmctld looks for the name of its own machine there (src/slurmctld/controller.c, _valid_controller).
+        "controllers": [f"{node.host}({node.instance.address})" for node in cluster.controllers],
         "task_plugin": "task/cgroup,task/affinity" if options.process_tracking == "cgroup" else "task/none",
         "gres_types": gres.types(gres_of.values()),
         "topology": topology,
@@ -167,6 +170,7 @@ def node_lines(nodes: Sequence[Node], gres_of: dict[str, NodeGres]) -> Iterator[
         first = members[0]
         yield NodeLine(
             names=listed(node.name for node in members),
+            hosts=_hosts(members),
             addresses=listed(node.instance.address for node in members),
             cpus=first.cpus,
             cores=first.hardware.cores,
@@ -175,6 +179,12 @@ def node_lines(nodes: Sequence[Node], gres_of: dict[str, NodeGres]) -> Iterator[
             gres=gres_of[first.name].node,
             features=(first.instance.group, first.hardware.instance_type),
         )
+
+
+def _hosts(nodes: Sequence[Node]) -> str:
+    """Return NodeHostname of a line: slurmd finds its node by the name of its machine (slurm.conf(5))."""
+    named = all(node.host == node.name for node in nodes)
+    return "" if named else listed(node.host for node in nodes)
 
 
 def _place(name: str) -> tuple[str, int]:
@@ -221,7 +231,7 @@ def _accounting(cluster: Cluster, options: RenderOptions, devices: bool) -> dict
         raise InvalidInput("the cluster cannot have accounting", [Problem("ClusterName", message)])
     external = cluster.accounting_database
     return {
-        "host": cluster.controllers[0].name,
+        "host": cluster.controllers[0].host,
         "tres": ["gres/gpu"] if devices else [],
         "storage_host": external.endpoint if external else "localhost",
         "storage_port": external.port if external else 3306,

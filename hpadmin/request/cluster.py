@@ -116,8 +116,12 @@ def _duplicates(instances: Iterable[Instance], names: NodeNames) -> list[Problem
         ("InstanceName", lambda instance: instance.name),
     )
     problems = [problem for what, value_of in members for problem in _shared(instances, what, value_of)]
-    # A node's name comes from one of these: where one is shared, that is the fault to mend.
-    return problems or _shared(instances, "node name", lambda instance: node_name(instance, names))
+    # A node's name and its machine's come from one of these: where one is shared, that is the fault to mend.
+    return (
+        problems
+        or _shared(instances, "node name", lambda instance: node_name(instance, names))
+        or _shared(instances, "host name", lambda instance: instance.hostname or node_name(instance, names))
+    )
 
 
 def _shared(instances: Iterable[Instance], what: str, value_of: Callable[[Instance], str]) -> list[Problem]:

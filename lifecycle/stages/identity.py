@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hpadmin.model import Node
 from lifecycle import facts
 from lifecycle.engine import Stage
 from lifecycle.machine import Machine
@@ -30,14 +31,16 @@ class HostName:
 
 def steps(situation: Situation) -> Iterator[Step]:
     """Yield the steps of the stage."""
-    host = situation.node.instance.hostname or situation.name
+    host = situation.node.host
     yield HostName(host)
     yield File("/etc/hostname", f"{host}\n")
-    lines = [f"{situation.node.instance.address} {host}"]
-    for node in situation.cluster.controllers:
-        if node.name != situation.name:
-            lines.append(f"{node.instance.address} {node.instance.hostname or node.name}")
-    yield Block("/etc/hosts", tuple(lines))
+    others = [node for node in situation.cluster.controllers if node.name != situation.name]
+    yield Block("/etc/hosts", tuple(_line(node) for node in (situation.node, *others)))
+
+
+def _line(node: Node) -> str:
+    """Return a line of hosts(5): the machine's own name, and Slurm's where that is another."""
+    return " ".join(dict.fromkeys((node.instance.address, node.host, node.name)))
 
 
 STAGE = Stage("identity", "host name and hosts", steps)

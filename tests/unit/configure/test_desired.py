@@ -14,8 +14,8 @@ from hpadmin.configure.desired import file_mode, render, render_all
 from hpadmin.configure.gres import NO_GRES
 from hpadmin.configure.options import RenderOptions
 from hpadmin.errors import InvalidInput
-from hpadmin.model import Cluster
-from hpadmin.request import catalog
+from hpadmin.model import Cluster, Node
+from hpadmin.request import NodeNames, catalog
 from hpadmin.slurm import hostlist
 from tests.unit.configure.clusters import CASES, cluster, example
 
@@ -42,6 +42,30 @@ def test_golden_trees(name: str) -> None:
 
 def test_there_is_a_case_for_every_tree() -> None:
     assert {path.name for path in GOLDEN.iterdir()} == set(CASES)
+
+
+def test_nodes_named_after_their_instances_are_found_by_the_names_of_their_machines() -> None:
+    made = example("guide", NodeNames.INSTANCE)
+
+    def on_a_machine_of_its_own(node: Node) -> Node:
+        host = f"ip-{node.instance.address.replace('.', '-')}"
+        return replace(node, instance=replace(node.instance, hostname=host))
+
+    made = replace(
+        made,
+        controllers=tuple(map(on_a_machine_of_its_own, made.controllers)),
+        computes=tuple(map(on_a_machine_of_its_own, made.computes)),
+    )
+    files = render(made, RenderOptions(accounting=True))
+    assert "SlurmctldHost=ip-10-1-1-10(10.1.1.10)\n" in files["slurm.conf"]
+    assert "AccountingStorageHost=ip-10-1-1-10\n" in files["accounting.conf"]
+    assert "DbdHost=ip-10-1-1-10\n" in files["slurmdbd.conf"]
+    first = node_lines(files["slurm.conf"])[0]
+    assert (first["NodeName"], first["NodeHostname"], first["NodeAddr"]) == (
+        "gpu-compute-[1-8]",
+        "ip-10-1-2-[3-10]",
+        "10.1.2.[3-10]",
+    )
 
 
 @pytest.mark.parametrize("name", CASES)

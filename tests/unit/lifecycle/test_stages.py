@@ -52,6 +52,18 @@ def test_hosts_knows_oneself_and_the_controllers_and_no_node_that_may_be_replace
     assert blocks == [Block("/etc/hosts", ("10.0.0.3 ip-10-0-0-3", "10.0.0.1 ip-10-0-0-1"))]
 
 
+def test_a_machine_keeps_its_own_name_where_its_node_has_another(tmp_path: Path) -> None:
+    here = situation(tmp_path)
+    work, head = here.node, here.cluster.controllers[0]
+    work = replace(work, name="work-1", instance=replace(work.instance, hostname="ip-10-0-0-3"))
+    head = replace(head, name="head-1", instance=replace(head.instance, hostname="ip-10-0-0-1"))
+    here = replace(here, node=work, cluster=replace(here.cluster, controllers=(head,)))
+    found = list(identity.steps(here))
+    assert found[:2] == [identity.HostName("ip-10-0-0-3"), File("/etc/hostname", "ip-10-0-0-3\n")]
+    lines = ("10.0.0.3 ip-10-0-0-3 work-1", "10.0.0.1 ip-10-0-0-1 head-1")
+    assert found[2:] == [Block("/etc/hosts", lines)]
+
+
 def secret_folder(
     tmp_path: Path, content: bytes, mode: int = 0o400, folder_mode: int = 0o700
 ) -> DirectorySecrets:

@@ -280,6 +280,10 @@ def test_node_names_are_used_once() -> None:
         ("ip-10-1-2-4", "is the node name of several instances: gpu-compute-1, gpu-compute-2")
     ]
     assert len(cluster(host, names=NodeNames.INSTANCE).computes) == 12
+    other = put("InstanceGroups/2/Instances/1/PrivateDnsHostname", "ip-10-1-2-4")
+    assert build_problems(host, other, names=NodeNames.INSTANCE) == [
+        ("ip-10-1-2-4", "is the host name of several instances: gpu-compute-1, gpu-compute-2")
+    ]
 
 
 def test_a_type_that_the_catalog_does_not_know() -> None:
