@@ -100,7 +100,7 @@ def cluster(release: str = "24.11", *, count: int = 3, more: Sequence[str] = ())
         made.sh("slurmctld")
         for name in names:
             made.slurmd(name)
-        wait_until(lambda: all(node.state.schedulable for node in made.reader.nodes()), 90, "all nodes idle")
+        wait_until(lambda: all(node.state.schedulable for node in made.reader.nodes()), 240, "all nodes idle")
         yield made
 
 

@@ -124,7 +124,7 @@ def site(slurm: Cluster, tmp_path: Path) -> Iterator[Site]:
 
 def test_a_replacement_waits_for_its_job_over_restarts_of_everything(slurm: Cluster, site: Site) -> None:
     job = int(slurm.sh("sbatch", "--parsable", "-D", "/tmp", "-w", "n1", "--wrap", "sleep 600"))
-    wait_until(lambda: slurm.reader.jobs()[0].state is JobState.RUNNING, 60, "the job runs")
+    wait_until(lambda: slurm.reader.jobs()[0].state is JobState.RUNNING, 240, "the job runs")
     slurm.control.set_state(["n1"], NewState.FAIL, "Action:Replace")
     site.until(Phase.DRAIN, "n1")
     slurm.sh("pkill", "-F", "/run/slurmctld.pid")
@@ -141,12 +141,12 @@ def test_a_replacement_waits_for_its_job_over_restarts_of_everything(slurm: Clus
     for _ in range(5):
         site.agent.cycle()
         assert site.provider.done == []
-    wait_until(lambda: slurm.state("n1") == "MIXED+FAIL", 60, "n1 known again")
+    wait_until(lambda: slurm.state("n1") == "MIXED+FAIL", 240, "n1 known again")
     site.until(Phase.DRAIN, "n1")
     slurm.sh("scancel", str(job))
     site.until(Phase.REPAIRED, "n1")
     assert site.provider.done == [(Repair.REPLACE, "n1")]
-    wait_until(lambda: slurm.state("n1") == "IDLE", 60, "n1 idle")
+    wait_until(lambda: slurm.state("n1") == "IDLE", 240, "n1 idle")
 
 
 def test_a_foreign_drain_stays(slurm: Cluster, site: Site) -> None:
@@ -166,7 +166,7 @@ def test_now_ends_the_job_there_and_no_other(slurm: Cluster, site: Site) -> None
     )
     other = int(slurm.sh("sbatch", "--parsable", "-D", "/tmp", "-w", "n3", "--wrap", "sleep 600"))
     wait_until(
-        lambda: all(each.state is JobState.RUNNING for each in slurm.reader.jobs()), 60, "both jobs run"
+        lambda: all(each.state is JobState.RUNNING for each in slurm.reader.jobs()), 240, "both jobs run"
     )
     slurm.control.set_state(["n2"], NewState.FAIL, "hpadmin: reboot(now) by alice: kernel update")
     site.until(Phase.REPAIRED, "n2")

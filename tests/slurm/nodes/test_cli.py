@@ -95,7 +95,7 @@ def test_a_foreign_drain_is_refused_with_its_owner(slurm: Cluster, hpadmin: Comm
 
 def test_it_asks_first_and_tells_what_would_be_hit(slurm: Cluster, hpadmin: Command) -> None:
     job = slurm.sh("sbatch", "--parsable", "-D", "/tmp", "-w", "n3", "--wrap", "sleep 600").strip()
-    wait_until(lambda: slurm.reader.jobs()[0].state is JobState.RUNNING, 60, "the job runs")
+    wait_until(lambda: slurm.reader.jobs()[0].state is JobState.RUNNING, 240, "the job runs")
     before = states(slurm)
     result = hpadmin("replace", "n3", "--now", given="n\n")
     assert result.exit_code == 1

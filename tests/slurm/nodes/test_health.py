@@ -92,9 +92,9 @@ def cured(slurm: Cluster) -> None:
     slurm.sh(
         "sh", "-c", "rm -rf /run/hpadmin; for i in 0 1; do mknod -m 666 /dev/fakegpu$i c 1 3; done; true"
     )
-    wait_until(lambda: verdict(slurm) is Verdict.PASSED, 60, "a good report")
+    wait_until(lambda: verdict(slurm) is Verdict.PASSED, 240, "a good report")
     slurm.control.set_state(["n1"], NewState.RESUME, "hpadmin: returned: test")
-    wait_until(lambda: slurm.state("n1") == "IDLE", 60, "n1 idle")
+    wait_until(lambda: slurm.state("n1") == "IDLE", 240, "n1 idle")
 
 
 def test_a_healthy_node_reports_once(slurm: Cluster) -> None:
@@ -115,10 +115,10 @@ def test_where_nothing_is_wrong_it_costs_less_than_50_ms(slurm: Cluster) -> None
 
 def test_a_gpu_that_is_gone_is_found_and_marked(slurm: Cluster) -> None:
     slurm.sh("rm", "/dev/fakegpu1")
-    wait_until(lambda: reason(slurm), 60, "the mark")
+    wait_until(lambda: reason(slurm), 240, "the mark")
     assert reason(slurm) == "hpadmin: reboot: gpu-count: 1 of 2 devices"
     assert slurm.state("n1") == "IDLE+FAIL"
-    wait_until(lambda: verdict(slurm) is Verdict.FAILED, 30, "the report")
+    wait_until(lambda: verdict(slurm) is Verdict.FAILED, 240, "the report")
     cured(slurm)
 
 
@@ -130,13 +130,13 @@ def test_an_xid_in_the_kernel_log_is_found_while_a_job_runs(slurm: Cluster) -> N
         assert detail is not None
         return detail.info.state
 
-    wait_until(lambda: state() is JobState.RUNNING, 60, "the job runs")
+    wait_until(lambda: state() is JobState.RUNNING, 240, "the job runs")
     slurm.box.run(["tee", "-a", "/var/log/kern.log"], stdin=f"harmless\n{XID}\n", timeout=120).check()
-    wait_until(lambda: reason(slurm), 60, "the mark")
+    wait_until(lambda: reason(slurm), 240, "the mark")
     assert reason(slurm).startswith("hpadmin: reboot: xid-79: PCI:0000:01:00")
     assert state() is JobState.RUNNING
     slurm.sh("scancel", str(job))
-    wait_until(lambda: slurm.state("n1") == "IDLE+FAIL", 60, "n1 empty")
+    wait_until(lambda: slurm.state("n1") == "IDLE+FAIL", 240, "n1 empty")
     # A fault of the kernel log does not heal by itself: the next looks say the same.
     assert slurm.box.run(["/usr/local/sbin/hpadmin-health", "prolog"], timeout=120, env=NODE).returncode == 1
     cured(slurm)
@@ -148,7 +148,7 @@ NODE = {"SLURMD_NODENAME": "n1"}
 def test_a_foreign_drain_keeps_its_reason(slurm: Cluster) -> None:
     slurm.control.set_state(["n1"], NewState.DRAIN, "bad PSU, ticket 4711")
     slurm.sh("rm", "/dev/fakegpu0")
-    wait_until(lambda: verdict(slurm) is Verdict.FAILED, 60, "the report")
+    wait_until(lambda: verdict(slurm) is Verdict.FAILED, 240, "the report")
     assert reason(slurm) == "bad PSU, ticket 4711"
     cured(slurm)
 
@@ -158,7 +158,7 @@ def test_the_prolog_keeps_a_job_from_a_broken_node(slurm: Cluster) -> None:
     slurm.sh("scontrol", "update", "partitionname=dev", "state=down")
     job = int(slurm.sh("sbatch", "--parsable", "-D", "/tmp", "--wrap", "sleep 1"))
     slurm.sh("sh", "-c", "rm /dev/fakegpu1; scontrol update partitionname=dev state=up")
-    wait_until(lambda: reason(slurm), 60, "the mark")
+    wait_until(lambda: reason(slurm), 240, "the mark")
     assert "gpu-count" in reason(slurm)
     wait_until(
         lambda: slurm.reader.jobs() and slurm.reader.jobs()[0].state is JobState.PENDING, 60, "it waits again"

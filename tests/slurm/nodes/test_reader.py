@@ -50,7 +50,7 @@ def test_nodes_and_jobs_with_awkward_text(slurm: Cluster) -> None:
             "sleep 600",
         )
     )
-    wait_until(lambda: reader.jobs() and reader.jobs()[0].state is JobState.RUNNING, 60, "the job runs")
+    wait_until(lambda: reader.jobs() and reader.jobs()[0].state is JobState.RUNNING, 240, "the job runs")
     nodes = {node.name: node for node in reader.nodes()}
     assert list(nodes) == ["n1", "n2", "n3"]
     assert (str(nodes["n1"].state), nodes["n1"].reason, nodes["n1"].reason_user) == (
@@ -72,7 +72,7 @@ def test_nodes_and_jobs_with_awkward_text(slurm: Cluster) -> None:
     assert (detail.name, detail.info.nodes, detail.requeue) == ("na|me\nx", "n2", True)
     assert reader.job(999999) is None
     slurm.sh("scancel", str(job))
-    wait_until(lambda: not reader.jobs(), 60, "the job is gone")
+    wait_until(lambda: not reader.jobs(), 240, "the job is gone")
     assert job in [each.job_id for each in reader.jobs(ended=True)]
     slurm.control.set_state(["n1"], NewState.RESUME, "x")
 
@@ -117,13 +117,13 @@ def test_fail_and_down_together_stick(slurm: Cluster) -> None:
             node is not None and node.slurmd_start_time > before.slurmd_start_time and node.state.responding
         )
 
-    wait_until(registered, 60, "the new slurmd registered")
+    wait_until(registered, 240, "the new slurmd registered")
     node = slurm.reader.node("n1")
     assert node is not None
     assert node.state.failing
     assert node.state.kept_out
     slurm.control.set_state(["n1"], NewState.RESUME, "hpadmin: returned: replaced because of x")
-    wait_until(lambda: slurm.state("n1") == "IDLE", 60, "n1 idle")
+    wait_until(lambda: slurm.state("n1") == "IDLE", 240, "n1 idle")
     node = slurm.reader.node("n1")
     assert node is not None
     # 26.05 forgets the Reason together with the state.
@@ -140,7 +140,7 @@ def test_a_running_job_survives_fail_and_not_down(slurm: Cluster) -> None:
         assert detail is not None
         return detail.info.state
 
-    wait_until(lambda: state() is JobState.RUNNING, 60, "the job runs")
+    wait_until(lambda: state() is JobState.RUNNING, 240, "the job runs")
     slurm.control.set_state(["n2"], NewState.FAIL, "hpadmin: reboot: x")
     node = slurm.reader.node("n2")
     assert node is not None
@@ -148,9 +148,9 @@ def test_a_running_job_survives_fail_and_not_down(slurm: Cluster) -> None:
     assert node.state.kept_out
     assert not node.state.drained
     slurm.control.set_state(["n2"], NewState.DOWN, "hpadmin: reboot(now): x")
-    wait_until(lambda: state() is JobState.NODE_FAIL, 60, "the job ended")
+    wait_until(lambda: state() is JobState.NODE_FAIL, 240, "the job ended")
     slurm.control.set_state(["n2"], NewState.RESUME, "hpadmin: returned: x")
-    wait_until(lambda: slurm.state("n2") == "IDLE", 60, "n2 idle")
+    wait_until(lambda: slurm.state("n2") == "IDLE", 240, "n2 idle")
 
 
 def test_an_unknown_node_is_slurms_error(slurm: Cluster) -> None:

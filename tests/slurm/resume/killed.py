@@ -110,7 +110,7 @@ def play(slurm: Cluster, case: Case) -> Outcome:
         slurm.sh(f"rm /run/points/{case.point}.reached").check()
         state = slurm.wait_state(job, "COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL", "TIMEOUT", seconds=300)
         seconds = time.monotonic() - begun
-        until(lambda: slurm.jobs()[job]["state"] == "ended", 90, lambda: str(slurm.jobs()[job]))
+        until(lambda: slurm.jobs()[job]["state"] == "ended", 240, lambda: str(slurm.jobs()[job]))
         left = _left(slurm, job)
     text, known = slurm.output(name), slurm.jobs()[job]
     starts = [line.split()[1] for line in text.splitlines() if line.startswith("start ")]
@@ -136,7 +136,7 @@ def _kill(slurm: Cluster, victim: str, job: int) -> None:
             "kill -9 $(cat /run/slurmctld.pid); while kill -0 $(cat /run/slurmctld.pid) 2>/dev/null; do :; done"
         )
         slurm.sh("slurmctld").check()
-        until(lambda: slurm.sh("scontrol ping").returncode == 0, 60, lambda: "slurmctld")
+        until(lambda: slurm.sh("scontrol ping").returncode == 0, 240, lambda: "slurmctld")
     else:
         slurm.sh(f"kill -9 {' '.join(map(str, slurm.processes(job, 'supervisor_main')))}").check()
 
@@ -149,7 +149,7 @@ def _left(slurm: Cluster, job: int) -> tuple[str, ...]:
         return helpers + [f"process {pid}" for pid in slurm.processes(job)]
 
     try:
-        until(lambda: not found(), 60, str)
+        until(lambda: not found(), 240, str)
     except AssertionError:
         return tuple(found())
     return ()

@@ -23,13 +23,13 @@ def test_the_node_that_joins_is_of_the_same_block() -> None:
         # The third node of the job's block is at work until the other block alone has idle nodes.
         busy = slurm.submit("busy", "sleep 600", "-N1", "-w", "n3")
         slurm.wait_state(busy, "RUNNING")
-        job = slurm.submit("train", STEP % 20, "--auto-resume=1", "-N2", "-w", "n[1-2]")
+        job = slurm.submit("train", STEP % 600, "--auto-resume=1", "-N2", "-w", "n[1-2]")
         slurm.wait_output("train", "start 0", times=2)
         slurm.kill_node("n2")
-        slurm.wait_output("train", "Waiting for 1 node(s) of block b1 to join the job", 60)
+        slurm.wait_output("train", "Waiting for 1 node(s) of block b1 to join the job", 240)
         idle = slurm.sh("sinfo -h -t idle -p dev -N -o %N").stdout.split()
         assert {"n4", "n5", "n6"} <= set(idle), "the other block is idle"
         assert slurm.nodes_of(job) == ["n1"]
         slurm.as_user("scancel", str(busy)).check()
-        text = slurm.wait_output("train", "exit 0\n", 90)
+        text = slurm.wait_output("train", "exit 0\n", 240)
         assert sorted(re.findall(r"start 1 of 2 on (\S+)", text)) == ["n1", "n3"]

@@ -14,8 +14,9 @@ pytestmark = pytest.mark.slurm
 STEP = """\
 srun bash -c 'echo start $HPADMIN_RESUME_COUNT on $SLURMD_NODENAME \\
     in $(grep -o "slurm[^/]*/.*step_[0-9]*" /proc/self/cgroup | head -n 1)
-for i in $(seq %d); do sleep 0.5; done'
+[ $HPADMIN_RESUME_COUNT = 0 ] && sleep 600 || sleep 4'
 echo exit $?"""
+"""A step whose first attempt goes on until it is disturbed."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def contained() -> Iterator[Cluster]:
 
 
 def test_no_node_can_join_so_the_job_is_requeued_at_once(contained: Cluster) -> None:
-    job = contained.submit("requeue", STEP % 30, "--auto-resume=1", "-N3")
+    job = contained.submit("requeue", STEP, "--auto-resume=1", "-N3")
     contained.wait_output("requeue", "start 0", seconds=240, times=3)
     victim = contained.nodes_of(job)[1]
     contained.kill_node(victim)
@@ -41,7 +42,7 @@ def test_no_node_can_join_so_the_job_is_requeued_at_once(contained: Cluster) -> 
 
 def test_a_spare_takes_over(contained: Cluster) -> None:
     options = ("--auto-resume=1", "--auto-resume-spares=1", "-N2", "-p", "gpu", "--gres=gpu:4")
-    job = contained.submit("spare", STEP % 30, *options)
+    job = contained.submit("spare", STEP, *options)
     contained.wait_output("spare", "start 0", seconds=240, times=2)
     used = re.findall(r"start 0 on (\S+)", contained.output("spare"))
     victim = next(node for node in used if node != contained.nodes_of(job)[0])

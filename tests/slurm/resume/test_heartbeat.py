@@ -18,7 +18,7 @@ def test_a_file_that_is_not_touched_any_more_is_a_hang(slurm: Cluster) -> None:
         "\necho exit $? after $SECONDS"
     )
     job = slurm.submit("beat", body, "--auto-resume=1", "-N1")
-    text = slurm.wait_output("beat", "exit ", 180)
+    text = slurm.wait_output("beat", "exit ", 240)
     assert "No sign of progress within the limit: the step was ended." in text
     assert "ResumeAction=NONE" in text
     assert "exit 0" not in text
@@ -30,7 +30,7 @@ def test_a_file_that_is_not_touched_any_more_is_a_hang(slurm: Cluster) -> None:
 def test_a_log_that_falls_silent_is_a_hang(slurm: Cluster) -> None:
     body = f"{LOG} bash -c 'for i in $(seq 6); do echo $i; sleep 3; done; sleep 600'\necho exit $? after $SECONDS"
     slurm.submit("silent", body, "--auto-resume=1", "-N1")
-    text = slurm.wait_output("silent", "exit ", 180)
+    text = slurm.wait_output("silent", "exit ", 240)
     assert "\n6\n" in text
     assert "No sign of progress within the limit: the step was ended." in text
     assert "ResumeAction=NONE" in text
@@ -44,7 +44,7 @@ def test_a_hang_on_a_node_that_is_bad_is_resumed_elsewhere(slurm: Cluster) -> No
         "\necho exit $?"
     )
     job = slurm.submit("bad", body.replace("-N1 -n1 -N2", "-N2"), "--auto-resume=1", "-N2")
-    slurm.wait_output("bad", "start 0", 120, times=2)
+    slurm.wait_output("bad", "start 0", 240, times=2)
     victim = slurm.nodes_of(job)[1]
     # What an administrator says of a node whose fault nobody but the program notices.
     slurm.sh(f"scontrol update nodename={victim} state=fail reason='Action:Replace'").check()
@@ -56,9 +56,10 @@ def test_a_hang_on_a_node_that_is_bad_is_resumed_elsewhere(slurm: Cluster) -> No
 
 
 def test_an_input_that_is_consumed_is_said_to_be(slurm: Cluster) -> None:
-    body = "seq 3 | srun -N1 -n1 bash -c 'echo start $HPADMIN_RESUME_COUNT; cat; sleep 8; echo end'\necho exit $?"
+    program = "echo start $HPADMIN_RESUME_COUNT; cat; [ $HPADMIN_RESUME_COUNT = 1 ] || sleep 600; echo end"
+    body = f"seq 3 | srun -N1 -n1 bash -c '{program}'\necho exit $?"
     job = slurm.submit("pipe", body, "--auto-resume=1", "-N1")
-    slurm.wait_output("pipe", "start 0\n1\n2\n3\n", 120)
+    slurm.wait_output("pipe", "start 0\n1\n2\n3\n", 240)
     slurm.kill_stepds(slurm.nodes_of(job)[0], job)
     text = slurm.wait_output("pipe", "exit 0\n", 240)
     assert "Standard input is a pipe: what the step has read of it does not come again." in text

@@ -48,7 +48,7 @@ def late(calm: Cluster) -> int:
 def told(slurm: Cluster, name: str, job: int, *states: str, seconds: float = 240) -> Told:
     """Wait until the job has one of `states` and the agent knows its end, and return what was said."""
     slurm.wait_state(job, *states, seconds=seconds)
-    until(lambda: slurm.story(job)["state"] == "ended", 30, lambda: str(slurm.story(job)))
+    until(lambda: slurm.story(job)["state"] == "ended", 240, lambda: str(slurm.story(job)))
     return _told(slurm, name, job)
 
 
@@ -61,16 +61,20 @@ def _told(slurm: Cluster, name: str, job: int) -> Told:
 def watched(slurm: Cluster, name: str, job: int, tasks: int = 1) -> None:
     """Wait until the step runs and the agent knows of it."""
     slurm.wait_output(name, "start 0", times=tasks)
-    until(lambda: job in slurm.jobs(), 30, slurm.agent_log)
+    until(lambda: job in slurm.jobs(), 240, slurm.agent_log)
 
 
 def test_a_cancelled_job_and_a_program_that_fails_on_a_drained_node(calm: Cluster, late: int) -> None:
     cancelled = calm.submit("cancelled", FOR_EVER, "--auto-resume=1", "-N1")
     drained = calm.submit(
-        "drained", "srun bash -c 'echo start 0; sleep 3; exit 5'\nexit $?", "--auto-resume=1", "-N1"
+        "drained",
+        "srun bash -c 'echo start 0; until [ -e drained.now ]; do sleep 0.2; done; exit 5'\nexit $?",
+        "--auto-resume=1",
+        "-N1",
     )
     watched(calm, "drained", drained)
     calm.sh("scontrol update nodename=$1 state=drain reason='bad PSU'", calm.nodes_of(drained)[0]).check()
+    calm.as_user("touch", "drained.now").check()
     watched(calm, "cancelled", cancelled)
     calm.as_user("scancel", str(cancelled)).check()
 
@@ -87,8 +91,8 @@ def test_a_cancelled_job_and_a_program_that_fails_on_a_drained_node(calm: Cluste
 def test_a_budget_that_is_used_up(calm: Cluster) -> None:
     job = calm.submit("budget", FOR_EVER, "--auto-resume=2", "-N1")
     for attempt in range(3):
-        calm.wait_output("budget", f"start {attempt}", 90)
-        until(lambda: "phase=watch" in calm.sh(f"scontrol show job {job}").stdout, 30, calm.agent_log)
+        calm.wait_output("budget", f"start {attempt}", 240)
+        until(lambda: "phase=watch" in calm.sh(f"scontrol show job {job}").stdout, 240, calm.agent_log)
         calm.kill_stepds(calm.nodes_of(job)[0], job)
     told(calm, "budget", job, "COMPLETED", "FAILED", seconds=240).check("FAIL", "the budget of 2 resumes", 2)
 
@@ -115,7 +119,7 @@ def test_preemption(calm: Cluster) -> None:
         watched(calm, "preempted", job)
         urgent = calm.submit("urgent", "sleep 600", "-N1", "-p", "urgent")
         calm.wait_state(urgent, "RUNNING")
-        until(lambda: calm.story(job)["reason"], 60, lambda: str(calm.story(job)))
+        until(lambda: calm.story(job)["reason"], 240, lambda: str(calm.story(job)))
         was = _told(calm, "preempted", job)
         was.check("", "requeued, and not because a node failed")
         assert "DUE TO PREEMPTION" in was.output

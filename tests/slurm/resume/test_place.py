@@ -22,12 +22,12 @@ def test_a_requeued_job_starts_before_those_that_came_after_it(slurm: Cluster) -
         assert slurm.state(later) == "PENDING"
         # Of five nodes one is lost and two are taken: neither can start before `other` ends, then one of them.
         slurm.kill_node(slurm.nodes_of(training)[2])
-        slurm.wait_output("training", "DUE TO JOB REQUEUE", 90)
+        slurm.wait_output("training", "DUE TO JOB REQUEUE", 240)
         slurm.wait_state(training, "PENDING", seconds=240)
-        until(lambda: slurm.queued(training)[0] in ("Resources", "Priority"), 30, slurm.agent_log)
+        until(lambda: slurm.queued(training)[0] in ("Resources", "Priority"), 240, slurm.agent_log)
         assert slurm.queued(training)[1] > slurm.queued(later)[1]
         slurm.as_user("scancel", str(other)).check()
         slurm.wait_state(training, "RUNNING")
         assert slurm.state(later) == "PENDING"
-        until(lambda: slurm.story(training)["state"] == "watched", 30, slurm.agent_log)
+        until(lambda: slurm.story(training)["state"] == "watched", 240, slurm.agent_log)
         slurm.as_user("scancel", str(training), str(later)).check()

@@ -35,7 +35,7 @@ def test_without_gres_the_job_gets_another_node_and_goes_on(slurm: Cluster) -> N
     slurm.wait_output("grow", "start 0", times=3)
     before = slurm.nodes_of(job)
     slurm.kill_node(before[1])
-    text = slurm.wait_output("grow", "exit 0\n", 90)
+    text = slurm.wait_output("grow", "exit 0\n", 240)
     after = set(re.findall(r"start 1 of 3 on (\S+)", text))
     assert len(after) == 3
     assert before[1] not in after
@@ -71,7 +71,7 @@ def test_with_gres_a_spare_takes_over_inside_the_allocation(slurm: Cluster) -> N
     used = re.findall(r"start 0 of 3 on (\S+)", text)
     victim = next(node for node in used if node != slurm.nodes_of(job)[0])
     slurm.kill_node(victim)
-    text = slurm.wait_output("spare", "exit 0\n", 90)
+    text = slurm.wait_output("spare", "exit 0\n", 240)
     after = re.findall(r"start 1 of 3 on (\S+) of \S+ 0,1,2,3", text)
     assert len(after) == 3
     assert victim not in after
@@ -83,10 +83,10 @@ def test_with_gres_and_no_spare_the_job_is_requeued_and_starts_at_once(slurm: Cl
     slurm.wait_output("queue", "start 0", times=2)
     victim = slurm.nodes_of(job)[1]
     slurm.kill_node(victim)
-    slurm.wait_output("queue", "start 1", 90, times=2)
+    slurm.wait_output("queue", "start 1", 240, times=2)
     # The last word of an srun of the first run, as it comes when its host hung meanwhile: by job and step alone.
     slurm.as_user("timeout", "2", "scancel", "--signal=KILL", f"{job}.0")
-    text = slurm.wait_output("queue", "exit 0\n", 60)
+    text = slurm.wait_output("queue", "exit 0\n", 240)
     assert text.count("start 1 of 2") == 2
     assert victim not in re.findall(r"start 1 of 2 on (\S+)", text)
     until(lambda: slurm.jobs()[job]["last_action"] == "REQUEUE", 20, lambda: str(slurm.jobs()[job]))
@@ -98,7 +98,7 @@ def test_with_gres_a_node_that_is_back_soon_keeps_the_job_in_place(slurm: Cluste
     slurm.wait_output("back", "start 0", times=2)
     nodes = slurm.nodes_of(job)
     slurm.reboot_node(nodes[1])
-    text = slurm.wait_output("back", "exit 0\n", 90)
+    text = slurm.wait_output("back", "exit 0\n", 240)
     assert "started again while the step ran" in text
     assert sorted(re.findall(r"start 1 of 2 on (\S+) of \S+ 0,1,2,3", text)) == nodes
     assert "Restarts=0" in slurm.sh(f"scontrol show job {job}").stdout
@@ -110,7 +110,7 @@ def test_a_killed_slurmstepd_starts_the_step_again_on_its_own_nodes(slurm: Clust
     slurm.wait_output("stepd", "start 0", times=3)
     nodes = slurm.nodes_of(job)
     slurm.kill_stepds(nodes[2])
-    text = slurm.wait_output("stepd", "exit 0\n", 90)
+    text = slurm.wait_output("stepd", "exit 0\n", 240)
     assert sorted(re.findall(r"start 1 of 3 on (\S+)", text)) == nodes
     assert slurm.jobs()[job]["attempts"] == 1
     left = slurm.sh(f"grep -lz 'SLURM_JOB_ID={job}' /proc/[0-9]*/environ 2>/dev/null | wc -l").stdout
@@ -121,7 +121,7 @@ def test_a_step_lives_on_when_only_a_slurmd_dies(slurm: Cluster) -> None:
     job = slurm.submit("slurmd", STEP % 24, "--auto-resume=1", "-N3")
     slurm.wait_output("slurmd", "start 0", times=3)
     slurm.kill_slurmd(slurm.nodes_of(job)[1])
-    text = slurm.wait_output("slurmd", "exit 0\n", 60)
+    text = slurm.wait_output("slurmd", "exit 0\n", 240)
     assert "start 1" not in text
     assert slurm.jobs()[job]["attempts"] == 0
 
@@ -129,7 +129,7 @@ def test_a_step_lives_on_when_only_a_slurmd_dies(slurm: Cluster) -> None:
 def test_an_uneven_end_is_no_fault(slurm: Cluster) -> None:
     body = "srun bash -c 'echo here; [ $SLURM_PROCID = 1 ] || for i in $(seq 24); do sleep 0.5; done'\necho exit $?"
     job = slurm.submit("uneven", body, "--auto-resume=1", "-N3")
-    text = slurm.wait_output("uneven", "exit 0\n", 60)
+    text = slurm.wait_output("uneven", "exit 0\n", 240)
     assert text.count("here") == 3
     assert slurm.jobs()[job]["attempts"] == 0
 
@@ -145,7 +145,7 @@ def test_what_users_write_is_never_believed_for_another_job(slurm: Cluster) -> N
     verdict = "admincomment=<auto-resume/1 step=0 id=00000000 action=RETRYSTEP>"
     refused = slurm.as_user("scontrol", "update", f"jobid={attacker}", verdict)
     assert refused.returncode != 0
-    text = slurm.wait_output("victim", "exit 0\n", 60)
+    text = slurm.wait_output("victim", "exit 0\n", 240)
     assert "start 1" not in text
     assert slurm.jobs()[victim]["attempts"] == 0
 
