@@ -1,11 +1,11 @@
-"""pyslurm's reader against a module of the same shape: the contract that the commands' reader keeps too.
+"""pyslurm's reader on what a real pyslurm 24.11.0 told: the contract that the commands' reader keeps too.
 
-The shape is that of pyslurm 24.11 (pyslurm/core/node.pyx, pyslurm/core/job/job.pyx); the values are those that
-the commands' reader found in the recording, so that both must say the same.
+Both were asked about one cluster at one moment (tests/slurm/nodes/record_readers.py), and must say the same.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
@@ -15,103 +15,112 @@ import pytest
 
 from hpadmin.errors import OperationFailed
 from hpadmin.slurm.commands import CommandReader
-from hpadmin.slurm.pyslurm_reader import PyslurmReader, best_reader
-from hpadmin.slurm.reader import JobInfo, NodeInfo
-from tests.unit.slurm.recording import Recorded
+from hpadmin.slurm.pyslurm_reader import PyslurmReader, best_reader, node_info
+from hpadmin.slurm.reader import NodeInfo
+from hpadmin.slurm.text import Unreadable
+from tests.unit.slurm.recording import RECORDED, Recorded
+
+BOTH = Recorded("24.11-both")
+TOLD: dict[str, Any] = json.loads((RECORDED / BOTH.release / "pyslurm.json").read_text())
 
 
 class PyslurmError(Exception):
     """Stands for pyslurm's own."""
 
 
-def _counts(gres: str) -> dict[str, int]:
-    pairs = (part.rpartition(":") for part in gres.removeprefix("gres/").split(",") if part)
-    return {name: int(count) for name, _, count in pairs}
+def module(version: str = TOLD["version"], error: str = "", *, accounted: bool = False) -> Any:
+    """Return a module like pyslurm that tells what was recorded; with `error` it fails as one without slurmctld.
 
+    `accounted`: as in a cluster whose accounting counts GPUs (AccountingStorageTRES=gres/gpu).
+    """
+    nodes = [SimpleNamespace(**node) for node in TOLD["nodes"]]
+    if accounted:
+        used = {node.name: node.gres_used for node in CommandReader(BOTH).nodes()}
+        for node in nodes:
+            node.allocated_gres = {"gpu": int(count)} if (count := used[node.name][-1]) != "0" else {}
+            if node.allocated_cpus and not node.allocated_gres:
+                raise AssertionError(f"nothing would be known of the GPUs of {node.name}")
 
-def _as_pyslurm_node(node: NodeInfo) -> SimpleNamespace:
-    return SimpleNamespace(
-        name=node.name,
-        state=str(node.state),
-        reason=node.reason or None,
-        reason_user=node.reason_user or None,
-        reason_time=int(node.reason_time),
-        address=node.address,
-        hostname=node.hostname,
-        slurmd_port=node.port,
-        partitions=list(node.partitions),
-        active_features=list(node.features),
-        configured_gres=_counts(node.gres),
-        allocated_gres=_counts(node.gres_used),
-        total_cpus=node.cpus,
-        allocated_cpus=node.cpus_allocated,
-        sockets=1,
-        cores_per_socket=node.cores,
-        real_memory=node.memory,
-        boot_time=int(node.boot_time),
-        slurmd_start_time=int(node.slurmd_start_time),
-        last_busy_time=int(node.last_busy),
-        slurm_version=node.version,
-        comment=node.comment or None,
-        extra=node.extra or None,
-    )
-
-
-def _as_pyslurm_job(job: JobInfo) -> SimpleNamespace:
-    waits = not job.array_task.isdigit()
-    return SimpleNamespace(
-        id=job.job_id,
-        state=job.state.value,
-        state_reason=job.reason or "None",
-        user_name=job.user,
-        account=job.account or None,
-        partition=job.partition,
-        qos=job.qos or None,
-        num_nodes=job.node_count,
-        allocated_nodes=job.nodes or None,
-        batch_host=job.batch_host or None,
-        gres_per_node=_counts(job.gres),
-        submit_time=int(job.submit_time),
-        start_time=int(job.start_time) or None,
-        end_time=int(job.end_time) or None,
-        array_id=job.array_job_id or None,
-        array_task_id=None if waits else int(job.array_task),
-        array_tasks_waiting=job.array_task or None if waits else None,
-        reservation=job.reservation or None,
-    )
-
-
-def module(version: str = "24.11.0", error: str = "") -> Any:
-    """Return a module like pyslurm, over the recorded cluster; with `error` it fails as one without slurmctld."""
-
-    def loading(records: dict[Any, SimpleNamespace]) -> SimpleNamespace:
-        def load() -> dict[Any, SimpleNamespace]:
+    def loading(records: list[SimpleNamespace]) -> SimpleNamespace:
+        def load() -> dict[int, SimpleNamespace]:
             if error:
                 raise PyslurmError(error)
-            return records
+            return dict(enumerate(records))
 
         return SimpleNamespace(load=load)
 
-    commands = CommandReader(Recorded())
     made = ModuleType("pyslurm")
     made.__dict__.update(
         __version__=version,
         PyslurmError=PyslurmError,
-        Nodes=loading({node.name: _as_pyslurm_node(node) for node in commands.nodes()}),
-        Jobs=loading({job.job_id: _as_pyslurm_job(job) for job in commands.jobs()}),
+        Nodes=loading(nodes),
+        Jobs=loading([SimpleNamespace(**job) for job in TOLD["jobs"]]),
     )
     return made
 
 
-def test_both_readers_say_the_same() -> None:
-    commands = CommandReader(Recorded())
+def without_what_pyslurm_lacks(node: NodeInfo) -> NodeInfo:
+    return replace(node, instance_id="", instance_type="", reservation="")
+
+
+def test_both_readers_say_the_same_of_jobs() -> None:
+    commands = CommandReader(BOTH)
     reader = PyslurmReader(module(), commands)
-    # What pyslurm does not have is empty, and only that.
-    expected = [replace(node, instance_id="", instance_type="", reservation="") for node in commands.nodes()]
-    assert list(reader.nodes()) == expected
-    assert reader.jobs() == commands.jobs()
+    said = {job.job_id: job for job in reader.jobs()}
+    assert said == {job.job_id: job for job in commands.jobs()}
+    assert {job.array_task for job in said.values()} == {"", "1", "2-5%1"}
     assert reader.release() == (24, 11)
     assert reader.partitions() == commands.partitions()
+
+
+def test_both_readers_say_the_same_of_nodes() -> None:
+    commands = CommandReader(BOTH)
+    expected = [without_what_pyslurm_lacks(node) for node in commands.nodes()]
+    assert expected[1].reason == "first line [x@y]\nsecond"
+    assert list(PyslurmReader(module(accounted=True), commands).nodes()) == expected
+
+
+def test_where_gpus_are_not_accounted_for_the_nodes_are_the_commands() -> None:
+    """pyslurm knows of GRES in use what the accounting counts, and would call every GPU free."""
+    commands = CommandReader(BOTH)
+    assert PyslurmReader(module(), commands).nodes() == commands.nodes()
+    idle = {node.name: node for node in commands.nodes() if not node.cpus_allocated}
+    assert idle
+    for told in TOLD["nodes"]:
+        if told["name"] in idle:
+            said = node_info(SimpleNamespace(**told))
+            assert said == without_what_pyslurm_lacks(idle[told["name"]])
+
+
+@pytest.mark.parametrize(
+    ("configured", "allocated", "used"),
+    [
+        ({"gpu:h100": 8}, {"gpu": 3}, "gpu:h100:3"),
+        ({"gpu:a100": 4, "gpu:h100": 8}, {"gpu": 5, "gpu:a100": 1, "gpu:h100": 4}, "gpu:a100:1,gpu:h100:4"),
+        ({}, {}, ""),
+    ],
+)
+def test_gres_by_type(configured: dict[str, int], allocated: dict[str, int], used: str) -> None:
+    told = TOLD["nodes"][0] | {"configured_gres": configured, "allocated_gres": allocated}
+    assert node_info(SimpleNamespace(**told)).gres_used == used
+
+
+def test_a_node_without_a_state_is_never_taken_for_healthy() -> None:
+    with pytest.raises(Unreadable):
+        node_info(SimpleNamespace(**(TOLD["nodes"][0] | {"state": None})))
+
+
+def test_slurm_is_asked_before_pyslurm_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing pyslurm where Slurm is not configured ends the process (fatal() of libslurm)."""
+
+    def away(self: CommandReader) -> tuple[int, int]:
+        raise OperationFailed("Unable to contact slurm controller")
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    monkeypatch.setattr("importlib.import_module", lambda _: pytest.fail("imported"))
+    monkeypatch.setattr(CommandReader, "release", away)
+    with pytest.raises(OperationFailed):
+        best_reader(BOTH)
 
 
 def test_no_answer_is_an_error_and_never_an_empty_list() -> None:
