@@ -41,6 +41,18 @@ from hpadmin.slurm.states import NodeBase
 DEFAULT_PATH = Path("/etc/hpadmin/deep.toml")
 RESERVATION = "hpadmin-deep-check"
 _SPARE_MINUTES = 10
+_BEGUN = "hpadmin-deep-check begun on "
+_LATE = "hpadmin-deep-check out of time on "
+_BEGIN = (
+    'command -v "$1" >/dev/null || { echo "$1 is no program there" >&2; exit 127; };'
+    f' echo "{_BEGUN}$SLURMD_NODENAME";'
+    ' timeout -k 5 "$0" "$@"; status=$?;'
+    f' [ $status -ne 124 ] || {{ echo "{_LATE}$SLURMD_NODENAME"; status=1; }};'
+    " exit $status"
+)
+"""Run on each node: srun fails for many reasons that are none of the node's, and only then nothing is printed."""
+_START_SECONDS = 120.0
+"""For a job in a reservation of its own to start, and to end after its time is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +137,7 @@ class DeepRun:
         results = [DeepResult(name, skipped=why) for name, why in skipped.items() if why]
         if chosen:
             with self._isolated(chosen) as reservation:
-                results += self._check(chosen, reservation)
+                results += self._check([found[name] for name in chosen], reservation)
             self._tell(results)
         order = list(names)
         return tuple(sorted(results, key=lambda result: order.index(result.node)))
@@ -133,7 +145,10 @@ class DeepRun:
     @contextlib.contextmanager
     def _isolated(self, names: Sequence[str]) -> Iterator[str]:
         """Keep everybody else off the nodes. Slurm refuses where one of them has become busy."""
-        patience = sum(each.check.timeout * (1 if each.together else len(names)) for each in self.checks)
+        patience = sum(
+            (each.check.timeout + _START_SECONDS) * (1 if each.together else len(names))
+            for each in self.checks
+        )
         reservation = f"{RESERVATION}-{int(self.clock())}"
         self.control.reserve(reservation, names, minutes=int(patience / 60) + _SPARE_MINUTES, flags=["MAINT"])
         try:
@@ -141,36 +156,54 @@ class DeepRun:
         finally:
             self.control.release_reservation(reservation)
 
-    def _check(self, names: Sequence[str], reservation: str) -> list[DeepResult]:
-        findings: dict[str, list[Finding]] = {name: [] for name in names}
+    def _check(self, nodes: Sequence[NodeInfo], reservation: str) -> list[DeepResult]:
+        findings: dict[str, list[Finding]] = {node.name: [] for node in nodes}
+        skipped: dict[str, str] = {}
         for each in self.checks:
-            for group in [list(names)] if each.together else [[name] for name in names]:
-                self.say(f"{each.check.name} on {fold(group)}")
-                for node, seen in self._run(each.check, group, reservation):
-                    findings[node] += seen
-        return [DeepResult(name, tuple(seen)) for name, seen in findings.items()]
+            for group in [list(nodes)] if each.together else [[node] for node in nodes]:
+                self.say(f"{each.check.name} on {fold([node.name for node in group])}")
+                for name, seen in self._run(each.check, group, reservation):
+                    if isinstance(seen, str):
+                        skipped[name] = f"{each.check.name} did not begin there: {seen}"
+                    else:
+                        findings[name] += seen
+        return [DeepResult(name, tuple(seen), skipped.get(name, "")) for name, seen in findings.items()]
 
     def _run(
-        self, check: External, names: Sequence[str], reservation: str
-    ) -> Iterator[tuple[str, tuple[Finding, ...]]]:
-        """Run one check as a job step; what a line says of a host counts for that host, the rest for all."""
+        self, check: External, nodes: Sequence[NodeInfo], reservation: str
+    ) -> Iterator[tuple[str, tuple[Finding, ...] | str]]:
+        """Run one check as a job; what a line says of a host counts for that host, the rest for all.
+
+        Where it did not begin, that is told instead of findings.
+        """
+        names = [node.name for node in nodes]
         argv = [
             "srun",
             f"--reservation={reservation}",
+            f"--partition={','.join(partitions(nodes))}",
             f"--nodelist={fold(names)}",
             f"--nodes={len(names)}",
             f"--ntasks={len(names)}",
+            "--ntasks-per-node=1",
             "--exclusive",
             "--quiet",
             f"--job-name={RESERVATION}",
+            *("sh", "-c", _BEGIN, f"{check.timeout:g}"),
             *check.command,
         ]
         try:
-            done = self.runner.run(argv, timeout=check.timeout)
+            done = self.runner.run(argv, timeout=check.timeout + _START_SECONDS)
         except OperationFailed as error:
-            done = Completed(tuple(argv), 124, "", error.message)
+            done = Completed(tuple(argv), 1, "", error.message)
+        lines = set(done.stdout.splitlines())
         for name in names:
-            yield name, external.judge(check, _lines_of(name, done))
+            if f"{_LATE}{name}" in lines:
+                late = Completed(done.argv, 1, "", f"did not end within {check.timeout:g} s")
+                yield name, external.judge(check, late)
+            elif f"{_BEGUN}{name}" in lines:
+                yield name, external.judge(check, _of_host(name, done))
+            else:
+                yield name, done.stderr.strip().replace("\n", "; ") or f"srun exited {done.returncode}"
 
     def _tell(self, results: Sequence[DeepResult]) -> None:
         """Report and mark: a node that fails a deep check is replaced, whatever the check asked for."""
@@ -191,12 +224,20 @@ class DeepRun:
                 self.control.set_extra(result.node, merged)
 
 
-def _lines_of(name: str, done: Completed) -> Completed:
-    """Leave out the result lines of other hosts."""
+def partitions(nodes: Sequence[NodeInfo]) -> tuple[str, ...]:
+    """Return the partitions that a job on all of `nodes` may be in: those of all, else any of them. Pure."""
+    every = dict.fromkeys(name for node in nodes for name in node.partitions)
+    common = tuple(name for name in every if all(name in node.partitions for node in nodes))
+    return common or tuple(every)
+
+
+def _of_host(name: str, done: Completed) -> Completed:
+    """Leave out the result lines of other hosts, and what is ours."""
     marker = "HEALTH_CHECK_RESULT:"
     lines = [
         line
         for line in done.stdout.splitlines()
-        if not line.startswith(marker) or line[len(marker) :].partition(":")[0].partition(".")[0] == name
+        if not line.startswith((_BEGUN, _LATE))
+        and (not line.startswith(marker) or line[len(marker) :].partition(":")[0].partition(".")[0] == name)
     ]
     return replace(done, stdout="\n".join(lines))

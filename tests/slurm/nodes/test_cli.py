@@ -46,6 +46,7 @@ def hpadmin(slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for node in slurm.reader.nodes():
         if node.state.kept_out:
             slurm.control.set_state([node.name], NewState.RESUME, "x")
+    wait_until(lambda: all(node.state.responding for node in slurm.reader.nodes()), 60, "all nodes answer")
 
 
 def states(slurm: Cluster) -> list[tuple[str, str, str]]:
@@ -74,6 +75,18 @@ def test_show(slurm: Cluster, hpadmin: Command) -> None:
     result = hpadmin("show", "n1", "-o", "json")
     [node] = json.loads(result.stdout)["nodes"]
     assert (node["name"], node["state"], node["events"]) == ("n1", "IDLE", [])
+
+
+def test_health_is_checked_through_slurm_where_the_provider_has_no_way(
+    slurm: Cluster, hpadmin: Command
+) -> None:
+    slurm.control.set_state(["n2"], NewState.DRAIN, "bad PSU")
+    result = hpadmin("health", "n[1-2]", "-o", "json")
+    assert result.exit_code == 1, result.output
+    first, second = json.loads(result.stdout)["nodes"]
+    assert (first["name"], first["health"]) == ("n1", "passed")
+    assert (second["name"], second["health"]) == ("n2", "unknown")
+    assert "srun: error" in second["error"]
 
 
 @pytest.mark.parametrize("words", [["nowhere"], ["n1", "n[2-9]"], ["i-0123456789abcdef0"], ["n1,n[1"], [""]])

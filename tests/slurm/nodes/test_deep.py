@@ -87,8 +87,27 @@ def test_one_bad_node_of_a_check_over_all_is_marked_alone(slurm: Cluster) -> Non
 def test_a_check_that_hangs_ends_and_leaves_nothing(slurm: Cluster) -> None:
     results = run(slurm, ["n3"], DeepCheck(shell("hang", "sleep 600", form="exit", timeout=3)))
     assert not results["n3"].passed
+    assert [each.text for each in results["n3"].findings] == ["hang: did not end within 3 s"]
     clean(slurm)
     slurm.control.set_state(["n3"], NewState.RESUME, "hpadmin: returned: test")
+
+
+def test_a_check_that_did_not_begin_says_nothing_of_its_node(slurm: Cluster) -> None:
+    """srun fails for many reasons: none of them makes a node one that is to be replaced."""
+    missing = External("missing", ("/opt/no-such-check",), "exit", FaultAction.REPLACE, 30)
+    assert run(slurm, ["n1"], DeepCheck(missing))["n1"].skipped.startswith(
+        "missing did not begin there: /opt/no-such-check is no program there"
+    )
+    slurm.sh("scontrol", "update", "PartitionName=dev", "State=DOWN")
+    try:
+        results = run(slurm, ["n1"], DeepCheck(shell("stress", "exit 1", form="exit", timeout=2)))
+    finally:
+        slurm.sh("scontrol", "update", "PartitionName=dev", "State=UP")
+    assert results["n1"].skipped.startswith("stress did not begin there: ")
+    assert results["n1"].findings == ()
+    assert not results["n1"].passed
+    assert slurm.state("n1") == "IDLE"
+    clean(slurm)
 
 
 def test_the_file(tmp_path: Path) -> None:
