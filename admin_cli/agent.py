@@ -75,6 +75,8 @@ def _lead(site: Site, stop: threading.Event, leads: Leads, *, once: bool) -> Non
     from hpadmin.recovery.journal import LostLeadership
 
     agent = site.agent()
+    if once:
+        agent.hold = 0
     logging.getLogger("hpadmin").info("this agent leads", extra={"provider": site.provider.name})
     tidied = 0.0
     try:

@@ -34,6 +34,9 @@ _ROUNDS = 6
 """Looks in one cycle: as long as deeds change something, the next phase need not wait for the next cycle."""
 _LOOK_BACK = 7 * 86400
 """Seconds of closed repairs that `decide` is shown."""
+HOLD = 10.0
+"""Seconds that repairs stand back for from the moment in which a part begins to hurry: within them a requeued job is to
+run, and probes and providers take seconds where hosts are dead. A repair takes minutes."""
 _KEEP = 90 * 86400
 """Seconds that closed repairs and events are kept."""
 
@@ -65,8 +68,11 @@ class Agent:
     parts: Sequence[Part] = ()
     only: frozenset[str] | None = None
     """Work on these nodes alone, and leave the others as if they were not there; None for all."""
+    hold: float = HOLD
+    """0: repairs wait for nobody."""
     seen: Observation | None = field(default=None, init=False)
     """The last picture; for metrics."""
+    _hurried_since: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.journal.lead()
@@ -76,14 +82,16 @@ class Agent:
         """Look, let the parts work, then decide and act until nothing more is to be done at once.
 
         The parts come first: people wait for the jobs that they resume, and they need neither the provider nor
-        the probes, which take seconds when hosts are dead. While they are in a hurry, repairs make one step a
-        cycle. A Slurm that does not answer, or a journal that cannot be read, is told to the log; the next cycle
-        looks again.
+        the probes, which take seconds when hosts are dead. While they are in a hurry, repairs stand back for `hold`
+        seconds, then make one step a cycle. A Slurm that does not answer, or a journal that cannot be read, is told to
+        the log; the next cycle looks again.
         """
         seen = self._look()
         if seen is not None:
             for part in self.parts:
                 self._let_work(part, seen)
+            if self._stands_back():
+                return
         for _ in range(_ROUNDS):
             if seen is None:
                 return
@@ -94,6 +102,15 @@ class Agent:
             if not self._actor.perform(decide(self.seen, book, self.policy)) or self.hurried:
                 break
             seen = self._look()
+
+    def _stands_back(self) -> bool:
+        if not self.hurried:
+            self._hurried_since = None
+            return False
+        now = self.clock()
+        if self._hurried_since is None:
+            self._hurried_since = now
+        return 0 <= now - self._hurried_since < self.hold  # a clock that was set back holds nobody
 
     def _look(self) -> Observation | None:
         try:

@@ -6,6 +6,7 @@ step's own exit code counts), for nodes after `SERVICE_SECONDS`, and whenever th
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -61,7 +62,11 @@ class Supervisor:
     want: int = 0
     _verdict: Answer | None = field(default=None, repr=False)
     """The agent's answer while the step still ran; it need not be asked twice."""
+    _prepared: tuple[Answer, Ended] | None = field(default=None, repr=False)
+    """Of the last swap: why it was made, and what for."""
     _announced: bool = False
+    script: int = field(default_factory=os.getppid)
+    """The process that started us in the place of srun."""
 
     def run(self) -> int:
         """Return the status of the last attempt, as `Child.wait` gives it."""
@@ -102,6 +107,8 @@ class Supervisor:
                 self.say("Error", f"{error} The step is not resumed.")
                 self._forget()
                 return ended.status or 1
+            if ended.forgotten:
+                continue
             self.attempt += 1
             if not child.rewind_stdin(offset):
                 self.say(
@@ -111,10 +118,16 @@ class Supervisor:
 
     def _resumed(self, ended: Ended) -> bool:
         """Make everything ready for the next attempt; False where there is none."""
-        answer = self._diagnose(ended)
+        answer: Answer | None
+        if ended.forgotten and self._prepared is not None:
+            self.say("Info", "slurmctld has forgotten what was done with the job: it is done again")
+            answer, ended = self._prepared
+        else:
+            answer = self._diagnose(ended)
         if answer is None or answer.action is not Action.RETRYSTEP:
             return False
         try:
+            self._prepared = answer, ended
             self._tell(Phase.SWAP, cause=ended.cause, lost=answer.bad)
             self.launch = self._swapper.swap(answer, ended, self.launch)
         except OperationFailed as error:
@@ -142,6 +155,7 @@ class Supervisor:
             self._killed,
             self._end_step,
             self._outlived,
+            self._forgotten,
         ).run()
 
     def _started(self, step: Step) -> None:
@@ -158,6 +172,8 @@ class Supervisor:
         """Tell whether the attempt's own status stands: success, the user's wish, or no step at all."""
         if ended.status == 0 and ended.cause is Cause.EXIT:
             return True
+        if ended.forgotten:
+            return False
         return ended.ended_by_user or self.step is None or ended.step is None
 
     # Asking -------------------------------------------------------------------------------------------
@@ -247,11 +263,12 @@ class Supervisor:
     def _await_requeue(self) -> None:
         """Keep still until the requeue ends this process together with the job.
 
-        The script behind this srun must not go on meanwhile; where nobody ends it, its job has long gone on.
+        The script behind this srun must not go on meanwhile; where nobody ends it, its job has long gone on. Once the
+        script is gone there is nothing to keep still any more.
         """
         self.say("Info", "The job is being requeued.")
         deadline = time.monotonic() + REQUEUE_SECONDS
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and os.getppid() == self.script:
             try:
                 self._pause(2.0)
                 if self.job.glance()[0] not in ("RUNNING", "COMPLETING", "PENDING"):
@@ -282,6 +299,15 @@ class Supervisor:
         """Tell whether the job has ended, or raise SupersededError: srun itself would not notice."""
         try:
             return self.job.glance()[0] not in ("RUNNING", "SUSPENDED", "STOPPED", "COMPLETING")
+        except OperationFailed:
+            return False
+
+    def _forgotten(self) -> bool:
+        """Tell whether slurmctld has forgotten what was prepared for this attempt."""
+        if self._prepared is None:
+            return False
+        try:
+            return self._swapper.forgotten(self._prepared[1].step, self.launch)
         except OperationFailed:
             return False
 

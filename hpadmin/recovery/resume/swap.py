@@ -20,6 +20,7 @@ from hpadmin.slurm.reader import JobDetail
 OLD_STEP_SECONDS = 4.0
 SWAPS = 3
 
+_OVERLAP = "SLURM_OVERLAP"
 _COMPRESSED = re.compile(r"\(x\d+\)")
 
 
@@ -65,6 +66,20 @@ class Swap:
         after = self._running_job()
         self.say("Info", f"Updating to new node list {after.info.nodes}")
         return self._renewed(launch, after, overlap=overlap)
+
+    def forgotten(self, step: Step | None, launch: Launch) -> bool:
+        """Tell whether slurmctld, killed and started again, has forgotten what `swap` did: srun would wait for ever.
+
+        The job has fewer nodes again, or the record of the earlier attempt is back, which nobody ends any more.
+        """
+        detail = self.job.read()
+        if detail is None or not detail.info.nodes:
+            return False
+        if detail.info.node_count < self.want:
+            return True
+        return (
+            step is not None and _OVERLAP not in launch.environment and bool(self.job.step_nodes(step.step))
+        )
 
     def drop(self, bad: Collection[str]) -> list[str]:
         """Shrink the job to its healthy nodes, and return those."""
@@ -156,5 +171,5 @@ class Swap:
             environment["SLURM_JOB_CPUS_PER_NODE"] = f"{_COMPRESSED.sub('', cpus)}(x{detail.info.node_count})"
         environment.pop("SLURM_TASKS_PER_NODE", None)
         if overlap:
-            environment["SLURM_OVERLAP"] = "1"
+            environment[_OVERLAP] = "1"
         return replace(launch, environment=environment, argv=srunargs.without_pins(launch.argv))

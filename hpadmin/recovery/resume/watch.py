@@ -29,6 +29,8 @@ AGAIN_SECONDS = (5.0, 25.0)
 before slurmctld knows that it was, which its slurmd tells some seconds later, and nothing is left there to be found."""
 GLANCE_EVERY_SECONDS = 5.0
 """Between two looks at the job while srun ends after a signal."""
+WAITING_SECONDS = 10.0
+"""Between two looks at the job while srun waits for the step to be created."""
 KILL_SECONDS = 1.5
 """srun gets so long to end after its step was ended: with a dead node it would wait for ever."""
 
@@ -64,6 +66,8 @@ class Ended:
     """None where srun never got as far as creating one."""
     ended_by_user: bool
     lost: tuple[str, ...] = ()
+    forgotten: bool = False
+    """No step could be created, because slurmctld has forgotten what was prepared for it."""
 
 
 @dataclass
@@ -72,7 +76,8 @@ class Attempt:
 
     `started` is told the step once it exists; `suspected` asks somebody who knows whether nodes that do not
     answer are dead; `check_killed` names the nodes whose slurmstepd was killed; `end` ends a dead step in Slurm and
-    tells whether srun gets time to notice; `outlived` tells whether the job is over.
+    tells whether srun gets time to notice; `outlived` tells whether the job is over, and `forgotten`, asked while srun
+    waits for its step, whether slurmctld still knows what was prepared.
     """
 
     launch: Launch
@@ -82,6 +87,7 @@ class Attempt:
     check_killed: Callable[[Step], tuple[str, ...]]
     end: Callable[[Step], bool]
     outlived: Callable[[], bool]
+    forgotten: Callable[[], bool] = lambda: False
     step: Step | None = None
     _peers: frozenset[str] = frozenset()
     _missing_since: float | None = None
@@ -93,6 +99,7 @@ class Attempt:
     _look_started: float = 0.0
     _next: float = 0.0
     _next_glance: float = 0.0
+    _next_doubt: float = 0.0
 
     def run(self) -> Ended:
         """Run srun to its end, or until its step is found dead."""
@@ -104,6 +111,7 @@ class Attempt:
             "HPADMIN_AUTO_RESUME_PIPE": str(writer),
         }
         begun = time.monotonic()
+        self._next_doubt = begun + WAITING_SECONDS
         child = Child.start(
             self.launch.program,
             self.launch.argv,
@@ -122,6 +130,8 @@ class Attempt:
                         self.started(self.step)
                         begun = time.monotonic()
                         self._next, self._whole_by = begun + LOOK_EVERY_SECONDS, begun + WHOLE_SECONDS
+                    elif not child.ended_by_user and self._waits_in_vain():
+                        return Ended(child.silence(), cause, 0.0, None, ended_by_user=False, forgotten=True)
                     continue
                 if child.ended_by_user:
                     if self._over_without_us():
@@ -242,6 +252,13 @@ class Attempt:
             if status is not None:
                 return status
         return child.kill()
+
+    def _waits_in_vain(self) -> bool:
+        now = time.monotonic()
+        if now < self._next_doubt:
+            return False
+        self._next_doubt = now + WAITING_SECONDS
+        return self.forgotten()
 
     def _over_without_us(self) -> bool:
         """After a signal that ends the step: has the job ended? srun waits for ever for a node that is dead."""

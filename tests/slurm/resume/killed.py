@@ -108,7 +108,7 @@ def play(slurm: Cluster, case: Case) -> Outcome:
         )
         _kill(slurm, case.victim, job)
         slurm.sh(f"rm /run/points/{case.point}.reached").check()
-        state = slurm.wait_state(job, "COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL", "TIMEOUT", seconds=300)
+        state = slurm.wait_state(job, "COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL", "TIMEOUT", seconds=900)
         seconds = time.monotonic() - begun
         until(lambda: slurm.jobs()[job]["state"] == "ended", 240, lambda: str(slurm.jobs()[job]))
         left = _left(slurm, job)
@@ -138,7 +138,9 @@ def _kill(slurm: Cluster, victim: str, job: int) -> None:
         slurm.sh("slurmctld").check()
         until(lambda: slurm.sh("scontrol ping").returncode == 0, 240, lambda: "slurmctld")
     else:
-        slurm.sh(f"kill -9 {' '.join(map(str, slurm.processes(job, 'supervisor_main')))}").check()
+        # None is there any more where the job's requeue has ended it.
+        for pid in slurm.processes(job, "supervisor_main"):
+            slurm.sh(f"kill -9 {pid} || ! kill -0 {pid}").check()
 
 
 def _left(slurm: Cluster, job: int) -> tuple[str, ...]:

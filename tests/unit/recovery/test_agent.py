@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from hpadmin.nodes.provider import Answer, Repair
-from hpadmin.recovery.agent import Agent
+from hpadmin.recovery.agent import HOLD, Agent
 from hpadmin.recovery.book import Phase
 from hpadmin.recovery.journal import Journal, LostLeadership
 from hpadmin.recovery.leadership import StandsBy, leadership
+from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.policy import Policy
 from hpadmin.slurm.control import NewState
 from tests.unit.recovery.world import World
@@ -60,6 +61,29 @@ def test_a_quiet_cluster_is_left_alone(site: Site) -> None:
     assert not site.closed()
     assert not site.notices()
     assert job in site.world.jobs_
+
+
+class Hurry:
+    """A part that somebody waits for, or nobody."""
+
+    hurried = False
+
+    def cycle(self, seen: Observation) -> None:
+        """Has nothing to do."""
+
+
+def test_repairs_stand_back_for_a_part_in_a_hurry_and_not_for_long(site: Site) -> None:
+    part = Hurry()
+    site.agent.parts = [part]
+    site.world.admin("n0", NewState.FAIL, "Action:Replace")
+    part.hurried = True
+    site.run(HOLD, step=1)
+    assert not site.open()
+    site.run(1, step=1)
+    assert list(site.open()) == ["n0"]
+    part.hurried = False
+    site.run(900)
+    assert site.closed() == [("n0", Repair.REPLACE, Phase.REPAIRED)]
 
 
 def test_action_replace_waits_for_the_job_and_returns_once(site: Site) -> None:

@@ -7,17 +7,19 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from hpadmin.recovery.resume import liveness, messages, watch
+from hpadmin.recovery.resume import child, liveness, messages, watch
 from hpadmin.recovery.resume.child import Child
 from hpadmin.recovery.resume.heartbeat import Heartbeat
-from hpadmin.recovery.resume.messages import Cause, Phase, Request
+from hpadmin.recovery.resume.messages import Action, Answer, Cause, Phase, Request
 from hpadmin.recovery.resume.ownjob import OwnJob, SupersededError
-from hpadmin.recovery.resume.watch import Attempt, Launch, Step
+from hpadmin.recovery.resume.supervisor import Options, Supervisor
+from hpadmin.recovery.resume.swap import Swap
+from hpadmin.recovery.resume.watch import Attempt, Ended, Launch, Step
 from hpadmin.slurm.command import Completed
 
 WATCH = Request("aaaaaaaa", 0, Phase.WATCH)
@@ -92,6 +94,24 @@ def test_a_requeue_ends_what_the_earlier_run_may_do() -> None:
     OwnJob(slurm, 82).entered().tell(WATCH.record())
 
 
+def test_a_supervisor_whose_script_was_ended_goes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """proctrack/linuxproc loses sight of it when the script ends first."""
+    said, waits = list[str](), list[float]()
+    supervisor = Supervisor(
+        OwnJob(Commands(restarts=1), 82, 0), Launch("srun", [], {}, "/"), Options(1, 0, None), said.append
+    )
+
+    def script_ends(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            supervisor.script += 1
+
+    monkeypatch.setattr(child, "take_signal", script_ends)
+    supervisor._await_requeue()
+    assert len(waits) == 3
+    assert said == ["[Auto Resume] Info: JobID: 82 StepID: - The job is being requeued.\n"]
+
+
 @pytest.mark.parametrize(
     ("earlier", "used_up"),
     [((), 0), ((0,), 1), ((0, 3), 4), ((500,), 64)],
@@ -131,9 +151,10 @@ class Srun:
     word: Path
     noticed: bool = True
     superseded: bool = False
+    program: str = SRUN
 
     def attempt(self) -> Attempt:
-        argv = (sys.executable, "-c", SRUN, str(self.word))
+        argv = (sys.executable, "-c", self.program, str(self.word))
         # No sign of progress is a reason to end the step at once.
         return Attempt(
             Launch(sys.executable, argv, dict(os.environ), "/"),
@@ -233,3 +254,43 @@ def test_after_a_requeue_srun_has_no_last_word(tmp_path: Path) -> None:
     with pytest.raises(SupersededError):
         srun.attempt().run()
     assert not srun.spoke()
+
+
+def test_an_srun_that_waits_for_what_slurmctld_has_forgotten_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(watch, "WAITING_SECONDS", 0.0)
+    srun = Srun(tmp_path / "word", program=SRUN.replace("os.write(int(os", "(lambda *_: 0)(int(os"))
+    attempt, looks = srun.attempt(), list[float]()
+
+    def forgotten() -> bool:
+        looks.append(0)
+        return len(looks) == 3
+
+    attempt.forgotten = forgotten
+    ended = attempt.run()
+    assert (ended.forgotten, ended.step, ended.status) == (True, None, -9)
+    assert not srun.spoke()
+
+
+def test_what_slurmctld_has_forgotten_is_done_again_and_is_no_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = Ended(1, Cause.LOST, 9.0, Step(82, 0, 2), ended_by_user=False)
+    forgotten = Ended(-9, Cause.EXIT, 0.0, None, ended_by_user=False, forgotten=True)
+    attempts = [lost, forgotten, replace(lost, status=0, cause=Cause.EXIT)]
+    answer, swaps = Answer("a", 0, Action.RETRYSTEP, ("n2",)), list[tuple[Answer, Ended]]()
+
+    def swap(swap: Swap, answer: Answer, ended: Ended, launch: Launch) -> Launch:
+        swaps.append((answer, ended))
+        return launch
+
+    monkeypatch.setattr(Supervisor, "_attempt", lambda supervisor: attempts.pop(0))
+    monkeypatch.setattr(Supervisor, "_diagnose", lambda supervisor, ended: answer)
+    monkeypatch.setattr(Swap, "swap", swap)
+    job = OwnJob(Commands(), 82, 0)
+    supervisor = Supervisor(job, Launch("srun", [], {}, "/"), Options(1, 0, None), lambda _: None)
+    supervisor.step = Step(82, 0, 2)
+    assert supervisor._attempts() == 0
+    assert supervisor.attempt == 1
+    assert swaps == [(answer, lost)] * 2

@@ -138,3 +138,21 @@ def test_a_look_that_fails_is_tried_again_and_told(monkeypatch: pytest.MonkeyPat
     assert [line for line in said if line.startswith("Error")] == [
         "Error: It was not seen whether anything is left of the step: Socket timed out"
     ]
+
+
+@pytest.mark.parametrize(
+    ("held", "recorded", "overlaps", "expected"),
+    [
+        ("n[1-4]", False, False, False),
+        ("n[1,3-4]", False, False, True),  # the node that joined is not the job's any more
+        ("n[1-4]", True, False, True),  # the earlier attempt is the job's again
+        ("n[1-4]", True, True, False),
+    ],
+)
+def test_a_slurmctld_that_was_killed_may_have_forgotten_a_swap(
+    held: str, recorded: bool, overlaps: bool, expected: bool
+) -> None:
+    job = Shrinking(Local(), 1, None, expand(held), recorded=recorded)
+    swap = Swap(job, 4, lambda *_: None, lambda _: None)
+    launch = replace(LAUNCH, environment={"SLURM_OVERLAP": "1"} if overlaps else {})
+    assert swap.forgotten(LOST.step, launch) is expected
