@@ -82,7 +82,8 @@ def _detail(record: dict[str, Any]) -> JobDetail:
         features=record.get("features", ""),
         standard_output=record.get("standard_output", ""),
         working_directory=record.get("current_working_directory", ""),
-        exclusive=_exclusive(record),
+        exclusive=bool(_shares(record) & {"true", "none"}),
+        exclusive_topo="topo" in _shares(record),
         tres_allocated=record.get("tres_alloc_str", ""),
         het_job_id=number(record.get("het_job_id")),
         raw=record,
@@ -93,10 +94,9 @@ def _is_set(value: object) -> bool:
     return isinstance(value, Mapping) and bool(value.get("set", False))
 
 
-def _exclusive(record: Mapping[str, Any]) -> bool:
-    """Whole nodes: ``"shared": ["none"]`` up to 25.11, ``"exclusive"`` from 26.05 on."""
-    words = {str(word).lower() for key in ("exclusive", "shared") for word in _words(record.get(key))}
-    return bool(words & {"true", "none"})
+def _shares(record: Mapping[str, Any]) -> set[str]:
+    """How it shares nodes: ``"shared": ["none"]`` for whole nodes up to 25.11, ``"exclusive"`` from 26.05 on."""
+    return {str(word).lower() for key in ("exclusive", "shared") for word in _words(record.get(key))}
 
 
 def _words(value: object) -> list[object]:

@@ -109,6 +109,8 @@ class JobDetail:
     exclusive: bool
     tres_allocated: str
     het_job_id: int = 0
+    exclusive_topo: bool = False
+    """Nobody else gets nodes of its blocks (``--exclusive=topo``, or its partition's ExclusiveTopo)."""
     raw: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
     """The JSON object as Slurm gave it; empty with other readers."""
 

@@ -82,6 +82,8 @@ def _why_not_in_place(request: Request, job: JobView, bad: tuple[str, ...], left
         return ""
     if job.gres:
         return "Slurm cannot add nodes to a job with GRES"
+    if job.holds_blocks:
+        return "Slurm lets no node of a block join a job that holds the block for itself (--exclusive=topo)"
     if not job.can_grow:
         return "no node can join (permit_job_expansion is missing, disable_job_shrink is set, or PrologFlags has Alloc)"
     return ""

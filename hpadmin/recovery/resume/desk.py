@@ -208,6 +208,8 @@ def job_view(detail: JobDetail, seen: Observation, configuration: Mapping[str, s
             and "disable_job_shrink" not in parameters
             and not prolog_at_allocation(configuration.get("PrologFlags", ""))
         ),
+        # Other topologies know no such thing (`_block_by_topology`, select/cons_tres/job_test.c).
+        holds_blocks=detail.exclusive_topo and configuration.get("TopologyPlugin", "").endswith("/block"),
     )
 
 

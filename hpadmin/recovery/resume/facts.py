@@ -65,6 +65,8 @@ class JobView:
     """It holds GRES, or whole nodes that have some: Slurm does not let such a job grow."""
     can_grow: bool
     """The configuration lets jobs grow (``permit_job_expansion``) and shrink."""
+    holds_blocks: bool = False
+    """It holds whole blocks: Slurm gives their other nodes to no job, not to one that would join it either."""
 
 
 @dataclass(frozen=True, slots=True)

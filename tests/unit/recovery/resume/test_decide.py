@@ -61,6 +61,7 @@ HELD = replace(JOB, nodes=(*JOB.nodes, "n5"), gres=True)
         (ASK, replace(JOB, gres=True, requeue=False), LOST_N2, History(), Action.FAIL, "--no-requeue"),
         (ASK, replace(JOB, gres=True, batch=False), LOST_N2, History(), Action.FAIL, "only batch jobs"),
         (ASK, replace(JOB, can_grow=False), LOST_N2, History(), Action.REQUEUE, "permit_job_expansion"),
+        (ASK, replace(JOB, holds_blocks=True), LOST_N2, History(), Action.REQUEUE, "--exclusive=topo"),
         (ASK, replace(JOB, batch_host="n2"), LOST_N2, History(), Action.REQUEUE, "batch script"),
         (ASK, JOB, LOST_N2, History(resumes=10), Action.FAIL, "budget of 10"),
         (replace(ASK, most=2), JOB, LOST_N2, History(resumes=2), Action.FAIL, "budget of 2"),
