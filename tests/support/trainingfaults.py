@@ -56,6 +56,8 @@ class TrainingFault:
     recoveries: int = 1
     modes: tuple[str, ...] = _ALL
     prepare: Callable[[Lab, Training, Sequence[str]], Callable[[], object]] = lambda *_: lambda: None
+    pause: float = 0.4
+    """Seconds between two steps of the training: longer where `prepare` takes its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,11 @@ TRAINING_FAULTS = (
     ),
     TrainingFault("a replacement that is bad too", _bad_replacement, recoveries=2, modes=_NO_SPARE),
     TrainingFault(
-        "no idle node until the lost one is back", _machine("kill"), modes=_NO_SPARE, prepare=_nobody_idle
+        "no idle node until the lost one is back",
+        _machine("kill"),
+        modes=_NO_SPARE,
+        prepare=_nobody_idle,
+        pause=1.5,
     ),
 )
 
@@ -173,7 +179,7 @@ def undisturbed(lab: Lab, mode: Mode) -> str:
 
 def under(lab: Lab, agent: Agent, mode: Mode, fault: TrainingFault, expected: str) -> Outcome:
     """Train, break it in the middle, and tell what became of it."""
-    with contextlib.closing(Training.submit(lab, *mode.options)) as training:
+    with contextlib.closing(Training.submit(lab, *mode.options, pause=fault.pause)) as training:
         return _broken(training, agent, mode, fault, expected)
 
 

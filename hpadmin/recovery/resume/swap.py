@@ -19,6 +19,10 @@ from hpadmin.slurm.reader import JobDetail
 
 OLD_STEP_SECONDS = 4.0
 SWAPS = 3
+CREATED_SECONDS = 60.0
+"""A slurmctld that was started anew creates no step until the job's nodes have registered: that is waited for."""
+_NOT_CREATED = "Unable to create step"
+"""srun's words then (src/srun/launch.c)."""
 
 _OVERLAP = "SLURM_OVERLAP"
 _COMPRESSED = re.compile(r"\(x\d+\)")
@@ -111,14 +115,20 @@ class Swap:
 
     def _checked(self, step: Step, nodes: Sequence[str]) -> dict[str, Found]:
         """Sweep nodes. One that cannot run so small a step cannot run the next attempt either, and that will say so."""
-        for again in (True, False):
+        deadline, again = time.monotonic() + CREATED_SECONDS, True
+        while nodes:
             try:
-                return self.job.check_step(step.step, nodes, sweep=True) if nodes else {}
+                return self.job.check_step(step.step, nodes, sweep=True)
             except OperationFailed as error:
-                if not again:
+                if _NOT_CREATED in error.message and time.monotonic() < deadline:
+                    self.pause(1.0)
+                elif again:
+                    again = False
+                else:
                     self.say(
                         "Error", f"It was not seen whether anything is left of the step: {error.message}"
                     )
+                    break
         return {}
 
     def _record_stays(self, step: Step) -> bool:

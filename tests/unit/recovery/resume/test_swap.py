@@ -156,3 +156,14 @@ def test_a_slurmctld_that_was_killed_may_have_forgotten_a_swap(
     swap = Swap(job, 4, lambda *_: None, lambda _: None)
     launch = replace(LAUNCH, environment={"SLURM_OVERLAP": "1"} if overlaps else {})
     assert swap.forgotten(LOST.step, launch) is expected
+
+
+def test_a_slurmctld_that_creates_no_steps_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = "srun: error: Unable to create step for job 1: Requested nodes are busy"
+    job, said, _ = prepared(monkeypatch, {}, "n2", failing=[busy] * 20)
+    assert len(job.swept) == 3
+    assert not [line for line in said if line.startswith("Error")]
+    monkeypatch.setattr(swapping, "CREATED_SECONDS", 0.0)
+    job, said, _ = prepared(monkeypatch, {}, "n2", failing=[busy] * 20)
+    assert job.swept == []
+    assert len([line for line in said if line.startswith("Error")]) == 1
