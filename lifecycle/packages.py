@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpadmin.errors import OperationFailed
 from lifecycle.machine import Machine
 from lifecycle.step import Transient
+
+log = logging.getLogger("lifecycle")
 
 _APT = (
     "env",
@@ -29,12 +32,13 @@ installed while a third one held the lock."""
 
 _PLUGINS = (
     "usr/lib/*/slurm-wlm",
+    "usr/lib/*/slurm",
     "usr/lib/slurm",
     "usr/lib64/slurm",
     "opt/slurm/lib/slurm",
     "opt/slurm/lib64/slurm",
 )
-"""Where builds of Slurm keep their plugins: Debian's, others' packages, HyperPod's."""
+"""Where builds of Slurm keep their plugins: Debian's, SchedMD's, others' packages, HyperPod's."""
 
 
 def plugin_file(machine: Machine, name: str) -> Path | None:
@@ -44,7 +48,11 @@ def plugin_file(machine: Machine, name: str) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class Packages:
-    """Installed packages. `files` are package files to install them from; without any, apt's sources are used."""
+    """Installed packages. `files` are package files to install them from; without any, apt's sources are used.
+
+    What such files depend on comes from apt's sources, which are asked only when something is missing: a machine
+    that has everything needs no mirror.
+    """
 
     names: tuple[str, ...]
     files: tuple[Path, ...] = ()
@@ -56,9 +64,18 @@ class Packages:
     def make(self, machine: Machine) -> None:
         # A run that was killed may have left packages unpacked and not configured.
         machine.launcher.run(["dpkg", "--configure", "-a"], timeout=600)
-        if not self.files:
-            self._apt(machine, "update")
-        self._apt(machine, "install", *([str(path) for path in self.files] or self.names))
+        wanted = [str(path) for path in self.files] or self.names
+        if self.files:
+            try:
+                self._apt(machine, "install", *wanted)
+            except Transient:
+                raise
+            except OperationFailed as error:
+                log.info("  %s; asking apt's sources for what is missing", error)
+            else:
+                return
+        self._apt(machine, "update")
+        self._apt(machine, "install", *wanted)
 
     @staticmethod
     def _installed(machine: Machine, name: str) -> bool:
@@ -71,7 +88,8 @@ class Packages:
         done = machine.launcher.run([*_APT, *arguments], timeout=1800)
         if done.returncode == 0:
             return
-        said = [line for line in done.stdout.splitlines() if line.startswith(("E:", "W:"))]
+        lines = [line.strip() for line in done.stdout.splitlines()]
+        said = [line for line in lines if line.startswith(("E:", "W:")) or " Depends: " in line]
         words = " ".join(said) or f"apt-get exited {done.returncode}"
         failure = Transient if any(sign in words for sign in _PASSING) else OperationFailed
         raise failure(f"apt-get {arguments[0]} failed: {words}")

@@ -81,7 +81,7 @@ class Settings:
     login_shell_groups: tuple[str, ...] = ("Login",)
     """Node types whose nodes users may log in to over SSH."""
     containers: bool = False
-    """Install enroot and pyxis on compute and login nodes, from packages in the bundle's `packages/` or from apt."""
+    """Install enroot and pyxis on every node, from packages in the bundle's `packages/` or from apt."""
     observability: bool = False
     """Install and run Prometheus exporters."""
     log_rotation: bool = True
@@ -136,7 +136,8 @@ def _site(settings: Settings, cluster: Cluster) -> dict[str, Any]:
         chosen |= {"health_check_program": HEALTH_CHECK, "prolog": PROLOG, "epilog": EPILOG}
     chosen["spank_plugins"] = [
         *(["optional spank_auto_resume.so"] if settings.auto_resume else []),
-        *(["optional spank_pyxis.so"] if settings.containers else []),
+        # Required: were it optional, a task whose container does not start would run outside of it.
+        *(["required spank_pyxis.so"] if settings.containers else []),
     ]
     chosen |= PROFILES[settings.profile]
     if settings.profile == "container":

@@ -23,7 +23,6 @@ from lifecycle.step import Directory, File, Step
 ROTATION = "/etc/logrotate.d/hpadmin"
 PROVISIONING_LOG = "/var/log/provision/provisioning.log"
 SLURM_LOGS = ("slurmctld", "slurmd", "slurmdbd")
-CONTAINER_PACKAGES = ("enroot", "nvslurm-plugin-pyxis")
 EXPORTER = "prometheus-node-exporter"
 
 AGENT_SETTINGS = "/etc/hpadmin/agent.toml"
@@ -39,8 +38,6 @@ check = false
 """
 
 _AGENT_PROCESS = "hpadmin agent run"
-
-_NETWORK = Retry(deadline=900, base=2, cap=30)
 
 
 def programs(situation: Situation) -> Iterator[Step]:
@@ -130,15 +127,6 @@ def rotate(situation: Situation) -> Iterator[Step]:
     yield Rotation()
 
 
-def containers(situation: Situation) -> Iterator[Step]:
-    """Yield enroot and pyxis; pyxis's line in plugstack.conf is the configuration's."""
-    files = tuple(sorted((situation.bundle / "packages").glob("*.deb")))
-    yield Packages(CONTAINER_PACKAGES, files)
-    # Users unpack images here, each below a directory of their own (enroot.conf, ENROOT_RUNTIME_PATH and others).
-    for path in ("/run/enroot", "/var/lib/enroot", "/var/cache/enroot"):
-        yield Directory(path, 0o1777)
-
-
 def observability(situation: Situation) -> Iterator[Step]:
     """Yield the node exporter, on port 9100."""
     yield Packages((EXPORTER,))
@@ -177,17 +165,10 @@ PROGRAMS = Stage(
     applies=lambda s: s.role is NodeType.COMPUTE and s.settings.health_check,
 )
 ROTATE = Stage("logs", "log rotation", rotate, applies=lambda s: s.settings.log_rotation)
-CONTAINERS = Stage(
-    "containers",
-    "enroot and pyxis",
-    containers,
-    applies=lambda s: s.settings.containers and not s.is_controller,
-    retry=_NETWORK,
-)
 OBSERVABILITY = Stage(
     "observability",
     "metrics exporters",
     observability,
     applies=lambda s: s.settings.observability,
-    retry=_NETWORK,
+    retry=Retry(deadline=900, base=2, cap=30),
 )

@@ -111,9 +111,12 @@ signal.pause()
 
 def test_packages_are_installed_although_somebody_else_holds_apts_lock() -> None:
     with bare("work-1", lifecycle="profile: container\ncontainers: true\n") as machines:
-        for package in ("enroot", "nvslurm-plugin-pyxis"):
+        plugin = "usr/lib/x86_64-linux-gnu/slurm/spank_pyxis.so"
+        for package, file in (("enroot", "usr/bin/enroot"), ("nvslurm-plugin-pyxis", plugin)):
             control = f"Package: {package}\nVersion: 1\nArchitecture: all\nMaintainer: t\nDescription: t\n"
-            machines.run("work-1", "mkdir", "-p", f"/tmp/{package}/DEBIAN", "/opt/ml/bundle/packages")
+            folders = (f"/tmp/{package}/DEBIAN", f"/tmp/{package}/{file.rpartition('/')[0]}")
+            machines.run("work-1", "mkdir", "-p", *folders, "/opt/ml/bundle/packages")
+            machines.run("work-1", "touch", f"/tmp/{package}/{file}")
             machines.runner("work-1").put(f"/tmp/{package}/DEBIAN/control", control)
             machines.run("work-1", "dpkg-deb", "--build", f"/tmp/{package}", "/opt/ml/bundle/packages")
         machines.runner("work-1").put("/root/lock.py", LOCK)
@@ -128,6 +131,9 @@ def test_packages_are_installed_although_somebody_else_holds_apts_lock() -> None
         assert machines.installed("work-1", "enroot")
         assert machines.installed("work-1", "nvslurm-plugin-pyxis")
         assert machines.outcome("work-1", "containers")["status"] == "done"
+        # The package's folder is not that of this machine's Slurm.
+        own = f"/{plugin}".replace("/slurm/", "/slurm-wlm/")
+        assert machines.run("work-1", "readlink", own) == f"/{plugin}\n"
 
 
 def test_a_full_disk_is_named_and_nothing_half_written_stays() -> None:

@@ -29,7 +29,7 @@ _AWAKE: dict[str, Any] = {
     "entrypoint": ["sleep", "infinity"],
     "init": True,
     "cap_add": ["SYS_ADMIN", "NET_ADMIN"],
-    "security_opt": ["apparmor=unconfined"],
+    "security_opt": ["apparmor=unconfined", "seccomp=unconfined"],
 }
 """What makes a container that does nothing by itself."""
 

@@ -134,6 +134,7 @@ def test_a_service_that_is_not_there_need_not_be_stopped(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("said", "kind"),
     [
+        ("enroot : Depends: jq but it is not installable", OperationFailed),
         ("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 9 (apt)", Transient),
         ("E: Failed to fetch http://deb.debian.org/x  Temporary failure resolving", Transient),
         ("E: Unable to locate package enroot", OperationFailed),
