@@ -119,7 +119,7 @@ def _bad_replacement(lab: Lab, training: Training, victims: Sequence[str]) -> No
     def joined() -> list[str] | None:
         if len(training.starts(training.output())) == starts:
             return None
-        return [node for node in training.followers() if node not in before]
+        return [node for node in training.nodes() if node not in before] or list(victims)
 
     fresh = labs.wait_until(joined, PATIENCE / 2, "another node in the place of the lost one", pause=0.5)
     faults.break_node(lab, fresh[0], "kill")
@@ -189,8 +189,8 @@ def _broken(training: Training, agent: Agent, mode: Mode, fault: TrainingFault, 
     victims = fault.victims(training)
     undo = fault.prepare(lab, training, victims)
     at = time.time()
-    fault.inject(lab, training, victims)
     try:
+        fault.inject(lab, training, victims)
         state = training.wait_for_end(PATIENCE)
     except AssertionError:
         state = f"still {training.field('JobState')} after {PATIENCE:g} s"
