@@ -14,7 +14,7 @@ from hpadmin.recovery.resume.messages import Action, Cause, Phase
 from hpadmin.recovery.resume.part import ORPHAN_SECONDS, UNMERGED_SECONDS
 from hpadmin.recovery.resume.store import State
 from hpadmin.slurm.states import JobState
-from tests.unit.recovery.resume.world import ASK, World, part, turn
+from tests.unit.recovery.resume.world import ASK, World, part, turn, watched
 
 
 def test_a_dead_node_is_marked_before_the_answer_and_once(tmp_path: Path) -> None:
@@ -43,11 +43,7 @@ def test_a_dead_node_is_marked_before_the_answer_and_once(tmp_path: Path) -> Non
 
 
 def test_a_node_that_slurm_took_from_the_job_before_anybody_asked_is_its_failure(tmp_path: Path) -> None:
-    world = World()
-    world.add(82, "n[1-4]")
-    agent = part(world, tmp_path)
-    world.ask(82, replace(ASK, phase=Phase.WATCH))
-    turn(agent, world, 1)
+    world, agent = watched(tmp_path)
     # Marked down by somebody, and back in service already: the job has shrunk, its step ended.
     detail = world.details[82]
     world.details[82] = replace(detail, info=replace(detail.info, nodes="n[1,3-4]", node_count=3))
@@ -60,11 +56,7 @@ def test_a_node_that_slurm_took_from_the_job_before_anybody_asked_is_its_failure
 def test_a_step_that_asks_again_before_anybody_saw_it_run_is_not_blamed_on_the_nodes_it_left(
     tmp_path: Path,
 ) -> None:
-    world = World()
-    world.add(82, "n[1-4]")
-    agent = part(world, tmp_path)
-    world.ask(82, replace(ASK, phase=Phase.WATCH))
-    turn(agent, world, 1)
+    world, agent = watched(tmp_path)
     world.dead = {"n2"}
     world.ask(82, ASK)
     turn(agent, world, 1)
@@ -83,11 +75,7 @@ def test_a_step_that_asks_again_before_anybody_saw_it_run_is_not_blamed_on_the_n
 
 
 def test_the_nodes_of_a_run_before_a_requeue_are_not_missed(tmp_path: Path) -> None:
-    world = World()
-    world.add(82, "n[1-4]")
-    agent = part(world, tmp_path)
-    world.ask(82, replace(ASK, phase=Phase.WATCH))
-    turn(agent, world, 1)
+    world, agent = watched(tmp_path)
     detail = world.details[82]
     world.details[82] = replace(detail, info=replace(detail.info, nodes="n[3-6]"), restarts=1)
     for name in ("n5", "n6"):

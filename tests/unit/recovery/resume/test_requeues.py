@@ -7,25 +7,31 @@ from pathlib import Path
 
 import pytest
 
-from hpadmin.recovery.resume.messages import Phase
 from hpadmin.recovery.resume.place import Place, deserved
 from hpadmin.recovery.resume.store import State, Store, path_in
 from hpadmin.slurm.states import JobState, NodeState
-from tests.unit.recovery.resume.world import ASK, Killed, World, part, turn
+from tests.unit.recovery.resume.world import ASK, Killed, World, part, turn, watched
 
 
 def test_a_lost_batch_host_needs_no_question(tmp_path: Path) -> None:
-    world = World()
-    world.add(82, "n[1-4]")
-    agent = part(world, tmp_path)
-    world.ask(82, replace(ASK, phase=Phase.WATCH))
-    turn(agent, world, 1)
+    world, agent = watched(tmp_path)
     world.dead = {"n1"}
     turn(agent, world)
     assert world.deeds == ["fail n1", "requeue 82", "down n1", "start 82"]
     job = agent.store.job(82)
     assert job is not None
     assert (job.state, job.resumes, job.last_action) == (State.WATCHED, 1, "REQUEUE")
+
+
+def killed_at_a_requeue(folder: Path, deed: int) -> World:
+    """A job with GRES that lost a node; its agent was killed at one of its deeds: 2 is the answer, 3 the requeue."""
+    world = World(dead={"n2"}, die_at=deed)
+    world.add(82, "n[1-4]", tres_allocated="cpu=4,gres/gpu=16")
+    world.ask(82, ASK)
+    with pytest.raises(Killed):
+        turn(part(world, folder), world)
+    world.die_at = -1
+    return world
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -52,13 +58,9 @@ def test_killed_anywhere_the_job_is_requeued_once(tmp_path: Path, at: int, befor
 
 @pytest.mark.parametrize("end", [JobState.COMPLETED, JobState.FAILED, JobState.NODE_FAIL])
 def test_a_job_that_ends_before_its_requeue_is_requeued_all_the_same(tmp_path: Path, end: JobState) -> None:
-    world = World(dead={"n2"}, die_at=3)
-    world.add(82, "n[1-4]", tres_allocated="cpu=4,gres/gpu=16")
-    world.ask(82, ASK)
-    with pytest.raises(Killed):  # once the job was requeued, which slurmctld forgets: it is killed as well
-        turn(part(world, tmp_path), world)
+    # slurmctld is killed as well, and forgets the requeue.
+    world = killed_at_a_requeue(tmp_path, 3)
     assert world.deeds[-1] == "requeue 82"
-    world.die_at = -1
     detail = world.details[82]
     info = replace(detail.info, state=end, reason="", nodes="n[1-4]")
     world.details[82] = replace(detail, info=info, restarts=0)
@@ -71,12 +73,7 @@ def test_a_job_that_ends_before_its_requeue_is_requeued_all_the_same(tmp_path: P
 
 @pytest.mark.parametrize("end", [JobState.CANCELLED, JobState.TIMEOUT])
 def test_a_job_that_was_ended_is_not_requeued(tmp_path: Path, end: JobState) -> None:
-    world = World(dead={"n2"}, die_at=2)
-    world.add(82, "n[1-4]", tres_allocated="cpu=4,gres/gpu=16")
-    world.ask(82, ASK)
-    with pytest.raises(Killed):
-        turn(part(world, tmp_path), world)
-    world.die_at = -1
+    world = killed_at_a_requeue(tmp_path, 2)
     detail = world.details[82]
     world.details[82] = replace(detail, info=replace(detail.info, state=end))
     turn(part(world, tmp_path), world)
@@ -88,12 +85,7 @@ def test_a_job_that_was_ended_is_not_requeued(tmp_path: Path, end: JobState) -> 
 
 
 def test_a_requeued_job_that_ends_between_two_looks_was_resumed(tmp_path: Path) -> None:
-    world = World(dead={"n2"}, die_at=3)
-    world.add(82, "n[1-4]", tres_allocated="cpu=4,gres/gpu=16")
-    world.ask(82, ASK)
-    with pytest.raises(Killed):
-        turn(part(world, tmp_path), world)
-    world.die_at = -1
+    world = killed_at_a_requeue(tmp_path, 3)
     world.start(82)
     detail = world.details[82]
     world.details[82] = replace(detail, info=replace(detail.info, state=JobState.COMPLETED))
@@ -106,11 +98,7 @@ def test_a_requeued_job_that_ends_between_two_looks_was_resumed(tmp_path: Path) 
 
 
 def test_slurms_own_requeue_after_a_node_failure_is_hurried_once(tmp_path: Path) -> None:
-    world = World()
-    world.add(82, "n[1-4]")
-    agent = part(world, tmp_path)
-    world.ask(82, replace(ASK, phase=Phase.WATCH))
-    turn(agent, world, 1)
+    world, agent = watched(tmp_path)
     world.known["n3"] = replace(world.known["n3"], state=NodeState.parse("DOWN"), reason="Not responding")
     detail = world.details[82]
     info = replace(detail.info, state=JobState.PENDING, reason="BeginTime", nodes="", batch_host="")
@@ -120,11 +108,7 @@ def test_slurms_own_requeue_after_a_node_failure_is_hurried_once(tmp_path: Path)
 
 
 def test_a_requeue_by_hand_is_left_alone(tmp_path: Path) -> None:
-    world = World()
-    world.add(82, "n[1-4]")
-    agent = part(world, tmp_path)
-    world.ask(82, replace(ASK, phase=Phase.WATCH))
-    turn(agent, world, 1)
+    world, agent = watched(tmp_path)
     detail = world.details[82]
     info = replace(detail.info, state=JobState.PENDING, reason="BeginTime", nodes="", batch_host="")
     world.details[82] = replace(detail, info=info, restarts=1)

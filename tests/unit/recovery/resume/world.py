@@ -198,3 +198,13 @@ def turn(agent: ResumePart, world: World, times: int = 4) -> None:
 
 
 ASK = Request("aaaaaaaa", 0, Phase.ASK, cause=Cause.EXIT, exit_code=1, want=4)
+
+
+def watched(folder: Path) -> tuple[World, ResumePart]:
+    """Job 82 on four nodes, whose step runs, and the agent that has seen it run."""
+    world = World()
+    world.add(82, "n[1-4]")
+    agent = part(world, folder)
+    world.ask(82, replace(ASK, phase=Phase.WATCH))
+    turn(agent, world, 1)
+    return world, agent
