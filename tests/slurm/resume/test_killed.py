@@ -7,7 +7,7 @@ import pytest
 from tests.slurm.resume.cluster import Cluster
 from tests.slurm.resume.killed import Case, play
 
-pytestmark = [pytest.mark.slurm, pytest.mark.unsettled]
+pytestmark = pytest.mark.slurm
 
 
 @pytest.mark.parametrize(
