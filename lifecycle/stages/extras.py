@@ -12,7 +12,7 @@ from hpadmin.errors import OperationFailed
 from hpadmin.model import NodeType
 from lifecycle.daemon import InitScript, Running, Stopped
 from lifecycle.engine import Stage
-from lifecycle.initscripts import AGENT, unit
+from lifecycle.initscripts import AGENT, RESTD, unit
 from lifecycle.machine import Machine
 from lifecycle.packages import Packages, plugin_file
 from lifecycle.retry import Retry
@@ -107,7 +107,12 @@ class Rotation:
 
 def rotation(others: str) -> str:
     """Return our logrotate(8) file, given the text of all others."""
-    parts = ["# Written by hpadmin's lifecycle.", _rotated(PROVISIONING_LOG, ("missingok", "copytruncate"))]
+    # These are written by what starts a program, which does not know of signals.
+    ours = (PROVISIONING_LOG, RESTD.background, AGENT.background)
+    parts = [
+        "# Written by hpadmin's lifecycle.",
+        *(_rotated(log, ("missingok", "copytruncate")) for log in ours),
+    ]
     for daemon in SLURM_LOGS:
         log = f"/var/log/slurm/{daemon}.log"
         if log not in others:

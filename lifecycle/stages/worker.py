@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from hpadmin.errors import OperationFailed
-from hpadmin.model import NodeType
+from hpadmin.model import Node, NodeType
+from hpadmin.request.catalog import real_memory
 from hpadmin.slurm.command import Completed
 from hpadmin.topology.imex import NODES_CONFIG, imex_domains
 from lifecycle.daemon import InitScript, Running, Stopped, last_words
@@ -54,6 +55,38 @@ class ControllerKnows:
         return (
             f"the controller at {self.conf_server} does not answer: {said[-1] if said else 'it said nothing'}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Equipped:
+    """The machine has the processors and the memory that its node is configured with.
+
+    slurmctld never uses a node that registers with less (slurm.conf(5), NodeName, CPUs and RealMemory). Devices are the
+    health check's matter: a driver may come later than this.
+    """
+
+    node: Node
+
+    def lacking(self, machine: Machine) -> str | None:
+        return "find the hardware that the node is configured with" if self._missing(machine) else None
+
+    def make(self, machine: Machine) -> None:
+        if missing := self._missing(machine):
+            raise OperationFailed(
+                f"this machine has {' and '.join(missing)} for an {self.node.hardware.instance_type}",
+                hint="it is another type than resource_config.json says, or broken: replace it",
+            )
+
+    def _missing(self, machine: Machine) -> list[str]:
+        told = _patiently(machine, "slurmd", "-C").check().stdout
+        found = dict(word.split("=", 1) for word in told.split() if "=" in word)
+        wanted = {"CPUs": self.node.cpus, "RealMemory": real_memory(self.node.hardware.memory_mib)}
+        words = {"CPUs": "CPUs", "RealMemory": "MiB of memory"}
+        return [
+            f"{found.get(key, 'no')} {words[key]} instead of {least}"
+            for key, least in wanted.items()
+            if int(found.get(key, 0)) < least
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +152,8 @@ def compute(situation: Situation) -> Iterator[Step]:
     yield Stopped("slurmdbd", "slurmdbd")
     yield Directory(options.spool_directory)
     yield Directory(options.log_directory, 0o755, options.slurm_user)
+    if not (options.config_overrides or "config_overrides" in options.settings.get("SlurmdParameters", "")):
+        yield Equipped(situation.node)
     if situation.settings.auth == "munge":
         # With auth/slurm, commands borrow slurmd's or sackd's key: before slurmd runs there is nobody to ask.
         yield ControllerKnows(situation.name, situation.conf_server)

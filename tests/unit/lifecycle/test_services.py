@@ -164,7 +164,8 @@ def test_a_log_that_another_file_rotates_is_not_named_twice() -> None:
     text = extras.rotation("/var/log/slurm/slurmctld.log {\n}\n")
     assert "slurmctld.log" not in text
     assert "/var/log/slurm/slurmd.log {" in text
-    assert "/var/log/provision/provisioning.log {" in text
+    for log in ("provision/provisioning", "hpadmin-agent", "slurm/slurmrestd"):
+        assert f"/var/log/{log}.log {{" in text
 
 
 @pytest.mark.parametrize("daemon", [RESTD, AGENT])

@@ -262,6 +262,40 @@ def test_a_node_waits_for_a_controller_that_knows_it(
             step.make(host)
 
 
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (
+            "NodeName=x CPUs=2 Boards=1 CoresPerSocket=1 ThreadsPerCore=2 RealMemory=3900\nUpTime=0-01:00:00\n",
+            "",
+        ),
+        ("NodeName=x CPUs=1 RealMemory=3900", "has 1 CPUs instead of 2 for an ml.c5.large"),
+        ("CPUs=1 RealMemory=99", "has 1 CPUs instead of 2 and 99 MiB of memory instead of 3072 for"),
+        ("", "has no CPUs instead of 2 and no MiB of memory"),
+    ],
+)
+def test_a_machine_with_less_than_its_type_has_is_no_node(tmp_path: Path, told: str, said: str) -> None:
+    host, _ = machine(tmp_path, lambda argv, stdin: Completed(argv, 0, told, ""))
+    step = worker.Equipped(replace(situation(tmp_path).node, threads_per_core=2))
+    if not said:
+        assert step.lacking(host) is None
+        return
+    assert step.lacking(host) == "find the hardware that the node is configured with"
+    with pytest.raises(OperationFailed, match=said):
+        step.make(host)
+
+
+def test_hardware_that_only_counts_as_configured_is_not_compared(tmp_path: Path) -> None:
+    def compared(wanted: Settings) -> bool:
+        return any(
+            isinstance(step, worker.Equipped) for step in worker.compute(situation(tmp_path, settings=wanted))
+        )
+
+    assert compared(Settings())
+    assert not compared(Settings(profile="container"))
+    assert not compared(Settings(slurm={"settings": {"SlurmdParameters": "config_overrides"}}))
+
+
 @pytest.mark.parametrize("daemon", [SLURMD, SACKD])
 def test_init_scripts_are_sound_shell(tmp_path: Path, daemon: Daemon) -> None:
     path = tmp_path / daemon.name
