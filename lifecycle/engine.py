@@ -77,7 +77,8 @@ class Record:
     def write(self, machine: Machine) -> None:
         """Put the record in place. Raises OSError."""
         text = json.dumps(asdict(self), indent=2) + "\n"
-        machine.write(STATE_FILE, text.encode(), mode=0o644)
+        # Nothing is decided by it, and it is written often: a machine that loses its power may lose it.
+        machine.write(STATE_FILE, text.encode(), mode=0o644, durable=False)
 
 
 def pending(machine: Machine, situation: Situation, stages: Sequence[Stage]) -> dict[str, list[str]]:
@@ -101,6 +102,9 @@ def run(machine: Machine, situation: Situation, stages: Sequence[Stage], clock: 
     outcomes = [Outcome(stage.name, "pending") for stage in stages]
     record = Record(situation.name, situation.role.value, "running", stages=tuple(outcomes))
     for index, stage in enumerate(stages):
+        if not stage.applies(situation):
+            outcomes[index] = replace(outcomes[index], status="skipped")
+            continue
         outcomes[index] = replace(outcomes[index], status="running")
         record = replace(record, stage=stage.name, stages=tuple(outcomes))
         _write(record, machine)
@@ -110,7 +114,7 @@ def run(machine: Machine, situation: Situation, stages: Sequence[Stage], clock: 
             record = replace(record, status="failed", message=f"{stage.name}: {outcomes[index].message}")
             _write(record, machine)
             raise StageFailed(f"stage {stage.name} failed: {outcomes[index].message}")
-    record = replace(record, status="done", stage="")
+    record = replace(record, status="done", stage="", stages=tuple(outcomes))
     _write(record, machine)
     return record
 
@@ -125,8 +129,6 @@ def _write(record: Record, machine: Machine) -> None:
 
 def _stage(machine: Machine, situation: Situation, stage: Stage, clock: Clock) -> Outcome:
     start = clock.now()
-    if not stage.applies(situation):
-        return Outcome(stage.name, "skipped")
     log.info("%s: %s", stage.name, stage.title)
     changes: list[str] = []
     delays = stage.retry.delays(clock.draw)

@@ -62,8 +62,18 @@ class Machine:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def write(self, absolute: str, content: bytes, *, mode: int, owner: Owner | None = None) -> None:
+    def write(
+        self,
+        absolute: str,
+        content: bytes,
+        *,
+        mode: int,
+        owner: Owner | None = None,
+        durable: bool = True,
+    ) -> None:
         """Put a file in place whole or not at all, never readable by more than `mode` says, not even for a moment.
+
+        One that is `durable` is on the disk when this returns.
 
         A file that something was mounted over (``/etc/hosts`` of a container) cannot be renamed over: it is
         rewritten in place. Raises OSError; nothing of the new file stays behind then.
@@ -80,7 +90,8 @@ class Machine:
                     os.fchown(file.fileno(), owner.uid, owner.gid)
                 os.fchmod(file.fileno(), mode)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             partial.replace(target)
         except OSError as error:
             if error.errno != errno.EBUSY:

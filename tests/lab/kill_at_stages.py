@@ -45,13 +45,13 @@ told, tell = os.pipe()
 def watched(machine, situation, which, clock):
     global now, passed
     if passed:
-        if dying:
-            signal.pause()  # its last command was quicker than its death, which is on its way
         os._exit(99)  # what comes after the stage is left for the next victims
     now = which.name
     try:
         return work(machine, situation, which, clock)
     finally:
+        if dying:
+            signal.pause()  # its last command was quicker than its death, which is on its way
         passed, now = now == stage, ""
 
 
