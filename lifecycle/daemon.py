@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, field
 
 from hpadmin.errors import OperationFailed
@@ -11,6 +12,11 @@ from lifecycle.machine import Machine
 from lifecycle.retry import Clock
 from lifecycle.services import manager, processes
 from lifecycle.step import File, Transient
+
+log = logging.getLogger("lifecycle")
+
+_HEEDS = 60.0
+"""Seconds that a daemon may take to end once it was told to."""
 
 STATE = "/var/lib/hpadmin/lifecycle"
 """Where the lifecycle keeps what it must remember between runs; readable by root alone."""
@@ -127,9 +133,18 @@ class InitScript:
 
 
 def stop(machine: Machine, service: str, program: str, clock: Clock) -> None:
-    """Stop a service and see it gone. Raises OperationFailed when it lives on."""
+    """Stop a service and see it gone. Raises OperationFailed when it lives on.
+
+    As systemd does it, what does not heed the order is killed: a slurmdbd that was told to end while it waited for its
+    database hears no later order, and scripts of System V only ask.
+    """
     manager(machine).stop(service)
-    if not clock.wait_until(lambda: not processes(machine, program), 60):
+    if clock.wait_until(lambda: not processes(machine, program), _HEEDS):
+        return
+    log.warning("%s does not stop within %g s: killing it", service, _HEEDS)
+    if deaf := processes(machine, program):
+        machine.runner.run(["kill", "-KILL", *map(str, deaf)], timeout=10)
+    if not clock.wait_until(lambda: not processes(machine, program), 10):
         raise OperationFailed(f"{service} does not stop")
 
 

@@ -10,7 +10,7 @@ import pytest
 from hpadmin.errors import InvalidInput, OperationFailed
 from hpadmin.model import NodeType
 from hpadmin.slurm.command import Completed
-from lifecycle.daemon import Running, Stopped
+from lifecycle.daemon import Running, Stopped, stop
 from lifecycle.initscripts import AGENT, RESTD, Daemon, script
 from lifecycle.machine import Machine
 from lifecycle.packages import Packages
@@ -122,6 +122,30 @@ def test_a_daemon_that_a_role_must_not_run_is_stopped_for_good(tmp_path: Path) -
     assert step.lacking(host) is None
     assert done == ["start", "stop"]
     assert not SystemV(host).enabled("slurmd")
+
+
+def test_a_daemon_that_hears_no_order_to_end_is_killed(tmp_path: Path) -> None:
+    killed: list[tuple[str, ...]] = []
+
+    def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        if argv[0] == "kill":
+            killed.append(argv)
+            (tmp_path / "proc/7/status").unlink()
+        return Completed(argv, 0, "", "")
+
+    host, _ = machine(tmp_path, answer)
+    process(tmp_path, 7, "slurmdbd")
+    clock = Hands()
+    stop(host, "slurmdbd", "slurmdbd", clock.clock())
+    assert killed == [("kill", "-KILL", "7")]
+    assert clock.time >= 60
+
+
+def test_a_daemon_that_cannot_even_be_killed_is_told(tmp_path: Path) -> None:
+    host, _ = machine(tmp_path)
+    process(tmp_path, 7, "slurmdbd", state="D")
+    with pytest.raises(OperationFailed, match="slurmdbd does not stop"):
+        stop(host, "slurmdbd", "slurmdbd", Hands().clock())
 
 
 def test_a_service_that_is_not_there_need_not_be_stopped(tmp_path: Path) -> None:
