@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Protocol
 
 from hpadmin.recovery import reasons
@@ -36,6 +37,10 @@ class Reacher(Protocol):
 
 
 SLURMD_PORT = 6818
+COMPARED = 5
+"""Hosts that nobody asked about, which those that are silent are compared with."""
+MANY = 3
+"""So many silent hosts, more than answer, are no coincidence."""
 UNASKED = "agent"
 """The beginning of the request id of incidents that no supervisor asked about."""
 
@@ -157,16 +162,25 @@ class Desk:
         second chance is short. A host that has it and hangs gets as long as before.
         """
         wanted = [name for name in names if name in seen.nodes]
-        targets = {
-            name: (node.address, node.port or SLURMD_PORT)
-            for name in wanted
-            if name not in self._reached
-            and (node := seen.nodes[name]).address
-            and not node.state.powered_away
-        }
+        targets = _targets((name for name in wanted if name not in self._reached), seen)
         if targets:
-            self._reached.update(self._speak(targets))
+            found = self._speak(targets)
+            self._reached.update(found)
+            if Reach.SILENT in found.values():
+                self._doubt(seen)
         return {name: self._reached[name] for name in wanted if name in self._reached}
+
+    def _doubt(self, seen: Observation) -> None:
+        """Compare hosts that are silent with others: where most are, nothing is concluded from it."""
+        others = (
+            name for name, node in seen.nodes.items() if name not in self._reached and not node.state.down
+        )
+        self._reached.update(self._speak(_targets(islice(others, COMPARED), seen)))
+        silent = [name for name, how in self._reached.items() if how in (Reach.SILENT, Reach.DOUBTFUL)]
+        answering = sum(how is Reach.ANSWERS for how in self._reached.values())
+        if len(silent) >= MANY and len(silent) > answering:
+            log.warning("most hosts are silent: is the name service away?", extra={"nodes": fold(silent)})
+            self._reached.update(dict.fromkeys(silent, Reach.DOUBTFUL))
 
     def _speak(self, targets: Mapping[str, tuple[str, int]]) -> dict[str, Reach]:
         ask, patience = self.reacher or speak, self.limits.silent_after
@@ -176,6 +190,15 @@ class Desk:
             return found
         hangs = any(found[name] is Reach.SILENT for name in again)
         return {**found, **ask(again, timeout=patience if hangs else patience / 2)}
+
+
+def _targets(names: Iterable[str], seen: Observation) -> dict[str, tuple[str, int]]:
+    """Return where the slurmds of these nodes listen, as far as that is known."""
+    return {
+        name: (node.address, node.port or SLURMD_PORT)
+        for name in names
+        if (node := seen.nodes[name]).address and not node.state.powered_away
+    }
 
 
 _AT_ALLOCATION = frozenset(

@@ -25,6 +25,9 @@ class Reach(StrEnum):
     """The connection is taken, and then nothing: the host hangs."""
     LOST = "lost"
     """The host does not answer at all."""
+    DOUBTFUL = "doubtful"
+    """Silent, as most others are: that is no fault of this host. slurmd looks up the name of whoever connects before it
+    answers, so a name service that is away looks like this."""
 
 
 class Health(StrEnum):
@@ -105,6 +108,8 @@ def judge(node: NodeInfo, seen: Observation, reach: Reach | None, since: float =
     report = report_of(node)
     if report is not None and report.verdict is Verdict.FAILED and report.action in ("reboot", "replace"):
         return view(Health.BAD, f"{report.fault}: {report.text}")
+    if reach is Reach.DOUBTFUL:
+        return view(Health.UNSURE, "silent, as most hosts are")
     if node.name in seen.unreachable and reach is None:
         return view(Health.UNSURE, "out of reach")
     if state.unreadable:

@@ -58,6 +58,9 @@ for rack in 1 2; do
 done
 sed -i '/ctl$/d' /etc/hosts 2>/dev/null || grep -v 'ctl$' /etc/hosts >/tmp/hosts && cat /tmp/hosts >/etc/hosts
 echo '10.77.0.1 ctl' >>/etc/hosts
+# slurmd looks up the name of whoever connects before it answers, and no resolver is reached from the racks: each
+# message would take as long as the resolver's patience.
+for rack in 1 2; do printf '10.77.%s.254 ctl\n10.77.%s.1 rack%s\n' $rack $rack $rack >>/etc/hosts; done
 slurmctld
 """
 

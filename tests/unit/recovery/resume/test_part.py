@@ -13,7 +13,7 @@ from hpadmin.recovery.resume.facts import Reach
 from hpadmin.recovery.resume.messages import Action, Cause, Phase
 from hpadmin.recovery.resume.part import ORPHAN_SECONDS, UNMERGED_SECONDS
 from hpadmin.recovery.resume.store import State
-from hpadmin.slurm.states import JobState
+from hpadmin.slurm.states import JobState, NodeState
 from tests.unit.recovery.resume.world import ASK, World, part, turn, watched
 
 
@@ -212,3 +212,32 @@ def test_a_rack_with_two_hundred_jobs_is_marked_once_a_node_and_its_jobs_are_req
         )
     requeued = [int(deed.split()[1]) for deed in world.deeds if deed.startswith("requeue")]
     assert requeued == list(range(1000, 1200)), "in the order of their submission"
+
+
+@pytest.mark.parametrize(
+    ("silent", "fails"),
+    [
+        ({"n2"}, {"n2"}),
+        ({"n2", "n3", "n4"}, {"n2", "n3", "n4"}),  # fewer than answer
+        ({f"n{number}" for number in range(1, 10)}, set()),  # as when no name is resolved
+    ],
+)
+def test_hosts_that_are_silent_like_most_others_are_not_blamed(
+    tmp_path: Path, silent: set[str], fails: set[str]
+) -> None:
+    world, agent = watched(tmp_path)
+    for number in range(5, 10):
+        world.known[f"n{number}"] = replace(
+            world.known["n1"], name=f"n{number}", state=NodeState.parse("IDLE")
+        )
+
+    def reacher(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, Reach]:
+        return {name: Reach.SILENT if name in silent else Reach.ANSWERS for name in targets}
+
+    agent = replace(agent, reacher=reacher)
+    turn(agent, world)
+    assert world.deeds == [], "only n1 is looked at, which the batch script runs on"
+    world.ask(82, ASK)
+    turn(agent, world, 1)
+    assert {deed.removeprefix("fail ") for deed in world.deeds if deed.startswith("fail")} == fails
+    assert world.answer_of(82).action is (Action.RETRYSTEP if fails else Action.WAIT)
