@@ -2,6 +2,7 @@
 
     python benchmarks/bench_repair.py          # with the agent: seconds to notice, to act, to return
     python benchmarks/bench_repair.py --stock  # the same faults, and nobody but Slurm to notice
+    python benchmarks/bench_repair.py --release 26.05
 
 Prints JSON; the tables of docs/node-repair.md were made from it. The agent is the lab's own, with the lab's settings;
 SlurmdTimeout is 300 s, as the lab has it.
@@ -93,6 +94,7 @@ def stock(lab: Lab) -> list[dict[str, object]]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--stock", action="store_true")
+    arguments.add_argument("--release", default="24.11")
     given = arguments.parse_args()
     workers = WORKERS + given.stock
     source = labs.request(
@@ -100,10 +102,18 @@ def main() -> None:
         ("workers", "ml.g5.12xlarge", workers, "Compute", "gpu"),
     )
     lifecycle = labs.unattended() if given.stock else LIFECYCLE
-    with labs.running_lab(source, lifecycle=lifecycle) as lab:
+    with labs.running_lab(source, lifecycle=lifecycle, release=given.release) as lab:
         results = stock(lab) if given.stock else with_agent(lab)
     print(
-        json.dumps({"load_average": os.getloadavg(), "cores": os.cpu_count(), "results": results}, indent=2)
+        json.dumps(
+            {
+                "slurm": given.release,
+                "load_average": os.getloadavg(),
+                "cores": os.cpu_count(),
+                "results": results,
+            },
+            indent=2,
+        )
     )
 
 

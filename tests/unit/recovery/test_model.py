@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hpadmin.nodes.provider import Answer
+from hpadmin.nodes.provider import Answer, Repair
 from hpadmin.nodes.report import HealthReport, Verdict
 from hpadmin.recovery import reasons
 from hpadmin.recovery.agent import Agent
+from hpadmin.recovery.book import Phase, RepairRecord
 from hpadmin.recovery.journal import Journal
 from hpadmin.recovery.policy import Policy
 from hpadmin.recovery.reasons import Owner
@@ -168,9 +170,11 @@ class Cluster(RuleBasedStateMachine):
         }
         jobs = dict(self.world.jobs_)
         out = {name for name, node in self.world.nodes_.items() if node.info().state.kept_out}
+        failed = self._failed()
         try:
             self.agent.cycle()
         finally:
+            self._nothing_is_given_up_early(failed.keys())
             self._no_job_lost(jobs)
             self._only_sound_nodes_return(out)
             for name, reason in foreign.items():
@@ -195,6 +199,20 @@ class Cluster(RuleBasedStateMachine):
                 report = HealthReport.read(node.extra)
                 assert report is not None, f"{name} was brought back without a health report"
                 assert report.verdict is Verdict.PASSED, f"{name} was brought back ill"
+
+    def _failed(self) -> dict[int, RepairRecord]:
+        closed = self.journal.book(since=0).closed
+        return {record.number: record for record in closed if record.phase is Phase.FAILED}
+
+    def _nothing_is_given_up_early(self, before: Collection[int]) -> None:
+        """While the provider works on a machine, and has not had its time, nobody calls the repair failed."""
+        followed = self.journal.book(since=0).open
+        for number, record in self._failed().items():
+            if number not in before and record.node not in followed:
+                within = POLICY.reboot_within if record.action is Repair.REBOOT else POLICY.replace_within
+                at_work = self.world.nodes_[record.node].machine.after
+                overdue = self.world.now - record.asked > within
+                assert not at_work or overdue, f"{record.node}: given up during its {at_work}"
 
     def _no_job_lost(self, before: dict[int, tuple[str, ...]]) -> None:
         """Only a dead node, or one that a person ordered to be repaired now, may take its jobs with it."""
