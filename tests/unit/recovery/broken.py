@@ -26,7 +26,7 @@ Break = Callable[[pytest.MonkeyPatch], None]
 
 # Nobody reads the example, so that none is made small.
 HUNT = settings(
-    max_examples=2000,
+    max_examples=800,
     stateful_step_count=40,
     phases=[Phase.generate],
     derandomize=True,

@@ -109,6 +109,13 @@ class Cluster(RuleBasedStateMachine):
     def somebody_drains(self, name: str, reason: str, state: NewState) -> None:
         self.world.admin(name, state, reason)
 
+    @precondition(lambda self: self.journal.book(since=0).open)
+    @rule(data=st.data(), reason=st.sampled_from(FOREIGN))
+    def somebody_takes_over(self, data: st.DataObject, reason: str) -> None:
+        """A person acts on a node that is under repair, without asking anybody."""
+        name = data.draw(st.sampled_from(sorted(self.journal.book(since=0).open)))
+        self.world.admin(name, NewState.DRAIN, reason)
+
     @rule(name=NAMES)
     def somebody_resumes(self, name: str) -> None:
         self.world.admin(name, NewState.RESUME, "all good again")
@@ -251,7 +258,7 @@ class Cluster(RuleBasedStateMachine):
         quiet, end = 0, self.world.now + PATIENCE
         while quiet < 10 and self.world.now < end:
             self.world.advance(60)
-            self.agent.cycle()
+            self._cycle()
             book = self.journal.book(since=0)
             quiet = 0 if book.open else quiet + 1
         assert not book.open, book.open
