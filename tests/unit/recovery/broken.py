@@ -2,7 +2,8 @@
 
     python -m tests.unit.recovery.broken [RULE…]
 
-Minutes of CPU for all of them: not among the tests, but to be run when the model or the decisions change.
+A minute of CPU for all of them, more where one is missed: not among the tests, but to be run when the model or the
+decisions change; the last run is docs/evidence/node-repair-rules.md.
 """
 
 from __future__ import annotations
