@@ -227,6 +227,11 @@ def _resume(record: RepairRecord, node: NodeInfo) -> Resume:
     return Resume(record, reasons.write(reasons.RETURNED, text), node.reason)
 
 
-def _give_up(record: RepairRecord, node: NodeInfo, why: str) -> GiveUp:
+def _give_up(record: RepairRecord, node: NodeInfo, why: str) -> GiveUp | Advance:
+    if node.state.kept_out and reasons.read(node.reason).owner is Owner.FOREIGN and not _slurms(node):
+        # Somebody keeps the node out meanwhile: that it did not come back is told, and his words stay.
+        return Advance(
+            record, Phase.FAILED, f"{why}; left to {node.reason_user or 'somebody'}: {node.reason}"
+        )
     reason = reasons.write(reasons.HOLD, f"{record.action.value} failed: {why}")
     return GiveUp(record, why, reason, node.reason)

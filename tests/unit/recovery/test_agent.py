@@ -63,6 +63,21 @@ def test_a_quiet_cluster_is_left_alone(site: Site) -> None:
     assert job in site.world.jobs_
 
 
+def test_a_repair_that_fails_under_somebodys_own_reason_leaves_it(site: Site) -> None:
+    """A person drains the node while the provider works; the machine does not come back in time."""
+    world = site.world
+    world.replace_takes = 1e6
+    world.admin("n0", NewState.FAIL, "Action:Replace")
+    site.run(60)
+    assert site.open() == {"n0": Phase.AWAIT}
+    world.admin("n0", NewState.DRAIN, "bad PSU, ticket 4711")
+    site.run(POLICY.replace_within + 600, step=60)
+    assert world.nodes_["n0"].reason.partition(" : ")[0] == "bad PSU, ticket 4711"
+    assert site.closed() == [("n0", Repair.REPLACE, Phase.FAILED)]
+    [record] = site.journal.book(since=0).closed
+    assert record.result.startswith("not back 3600 s after the request; left to ")
+
+
 class Hurry:
     """A part that somebody waits for, or nobody."""
 
