@@ -171,8 +171,9 @@ NOISE = re.compile(
     r"|Configured MailProg is invalid|Terminate signal|Sending children SIGKILL"
     r"|_open_persist_conn|Sending PersistInit msg|Association database appears down"
     r"|_shutdown_bu_thread|^Locks left set|^Semaphores still set"
+    r"|^High latency for 1000 calls to gettimeofday"
 )
-"""What slurmctld says because it is a throw-away one, on empty state, without slurmdbd."""
+"""What slurmctld says because it is a throw-away one, on empty state, without slurmdbd; and of a busy machine's clock."""
 
 
 _NOT_STORED = "Job accounting information gathered, but not stored"

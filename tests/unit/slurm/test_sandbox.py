@@ -205,6 +205,7 @@ def test_what_slurmctld_says_is_read() -> None:
     folder = "/tmp/hpadmin-sandbox-0/conf"
     died = judged(
         "slurmctld: error: Could not open job state file /x/job_state: No such file or directory",
+        "slurmctld: error: High latency for 1000 calls to gettimeofday(): 746 microseconds",
         'slurmctld: error: Parse error in file slurm.conf line 17: " x"',
         "slurmctld: fatal: Unable to process configuration file",
         primary=False,
