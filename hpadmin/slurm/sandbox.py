@@ -173,7 +173,7 @@ NOISE = re.compile(
     r"|_shutdown_bu_thread|^Locks left set|^Semaphores still set"
     r"|^High latency for 1000 calls to gettimeofday"
 )
-"""What slurmctld says because it is a throw-away one, on empty state, without slurmdbd; and of a busy machine's clock."""
+"""What slurmctld says because it is a throw-away one, on empty state, without slurmdbd, or of the machine's clock."""
 
 
 _NOT_STORED = "Job accounting information gathered, but not stored"
