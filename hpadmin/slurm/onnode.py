@@ -13,11 +13,13 @@ from hpadmin.slurm.command import Completed, Runner
 
 _START_SECONDS = 20
 """A node that has no room for a small job is not waited for longer."""
+_MEMORY = "512M"
+"""Enough for a check and the tools it asks. Zero would be all that the node has: one with a job cannot give that."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnNode:
-    """A `Runner` whose commands are small jobs on one node; they need a node that takes jobs and has a CPU free."""
+    """A `Runner` whose commands are small jobs on one node, which takes jobs and has a CPU and some memory free."""
 
     runner: Runner
     """Where srun runs."""
@@ -37,7 +39,14 @@ class OnNode:
             "--quiet",
             f"--nodelist={self.node}",
             f"--partition={','.join(self.partitions)}",
-            *("--nodes=1", "--ntasks=1", "--cpus-per-task=1", "--mem=0", "--gres=none", "--oversubscribe"),
+            *(
+                "--nodes=1",
+                "--ntasks=1",
+                "--cpus-per-task=1",
+                f"--mem={_MEMORY}",
+                "--gres=none",
+                "--oversubscribe",
+            ),
             f"--immediate={_START_SECONDS}",
             f"--time={int(timeout / 60) + 1}",
             *("--chdir=/", "--mpi=none", "--job-name=hpadmin"),

@@ -81,7 +81,10 @@ def test_health_is_checked_through_slurm_where_the_provider_has_no_way(
     slurm: Cluster, hpadmin: Command
 ) -> None:
     slurm.control.set_state(["n2"], NewState.DRAIN, "bad PSU")
+    job = int(slurm.sh("sbatch", "--parsable", "-D", "/tmp", "-w", "n1", "--mem=100", "--wrap", "sleep 600"))
+    wait_until(lambda: slurm.state("n1") == "MIXED", 240, "a job has a part of n1 and of its memory")
     result = hpadmin("health", "n[1-2]", "-o", "json")
+    slurm.sh("scancel", str(job))
     assert result.exit_code == 1, result.output
     first, second = json.loads(result.stdout)["nodes"]
     assert (first["name"], first["health"]) == ("n1", "passed")
