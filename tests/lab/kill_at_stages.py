@@ -30,7 +30,7 @@ QUIET: dict[str, Any] = {
 """Nothing that it leaves behind may hold on to our own output."""
 
 VICTIM = """
-import os, re, runpy, signal, sys, threading, time
+import os, re, runpy, signal, sys, threading
 sys.path.insert(0, sys.argv.pop(1))
 stage, place = sys.argv.pop(1), int(sys.argv.pop(1))
 from lifecycle import engine
@@ -63,7 +63,7 @@ def executioner():
 def die():
     # A child that works as a user may not kill root's processes: it asks.
     os.write(tell, b"x")
-    time.sleep(60)
+    signal.pause()
 
 
 def hook(event, arguments):
@@ -72,7 +72,7 @@ def hook(event, arguments):
     if now != stage or not (writes or event in CHANGES or event == "subprocess.Popen"):
         return
     if dying:
-        time.sleep(60)  # a command was quicker than the death that meets it: no other change comes before that
+        signal.pause()  # a command was quicker than the death that meets it: no other change comes before that
     seen += 1
     # Numbers of processes, times and random names are others in every run.
     change = re.sub(r"/tmp/\\w+|[0-9a-f]{8,}|[0-9]+", "#", f"{stage} {event} {arguments[:2]}")
