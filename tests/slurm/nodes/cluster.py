@@ -15,6 +15,7 @@ from hpadmin.slurm.commands import CommandReader
 from hpadmin.slurm.control import CommandControl
 from tests.support.box import Box, box
 from tests.support.labs import wait_until
+from tests.support.slurmds import START_ALONE
 
 CONF = """\
 ClusterName=box
@@ -62,7 +63,7 @@ class Cluster:
         return (done.check() if check else done).stdout
 
     def slurmd(self, name: str) -> None:
-        self.sh("slurmd", "-N", name)
+        self.sh("sh", "-c", START_ALONE + 'start_alone slurmd -N "$1"', "sh", name)
 
     def stop_slurmd(self, name: str) -> None:
         self.sh("pkill", "-F", f"/run/slurmd.{name}.pid")

@@ -20,6 +20,7 @@ from hpadmin.lab import image
 from hpadmin.lab.engine import ContainerRunner, connect
 from hpadmin.slurm.command import Completed
 from hpadmin.slurm.hostlist import expand
+from tests.support.slurmds import START_ALONE
 
 USER = "alice"
 HOME = "/home/alice"
@@ -60,7 +61,7 @@ PartitionName=dev Nodes=n[1-6] Default=YES MaxTime=INFINITE OverSubscribe=EXCLUS
 PartitionName=gpu Nodes=g[1-5] MaxTime=INFINITE OverSubscribe=EXCLUSIVE
 """
 NODES = [*(f"n{i}" for i in range(1, 7)), *(f"g{i}" for i in range(1, 6))]
-START = f"""
+START = f"""{START_ALONE}
 set -e
 useradd -m {USER}
 mkdir -p /etc/slurm /var/spool/slurmctld {STATE} {MODULES}/tests/slurm/resume
@@ -73,7 +74,7 @@ echo CgroupPlugin=disabled >/etc/slurm/cgroup.conf
 echo 'NodeName=g[1-5] Name=gpu File=/dev/fakegpu[0-3]' >/etc/slurm/gres.conf
 echo 'optional spank_auto_resume.so' >/etc/slurm/plugstack.conf
 slurmctld
-for node in {" ".join(NODES)}; do slurmd -N $node; done
+for node in {" ".join(NODES)}; do start_alone slurmd -N $node; done
 """
 CONTAINED = {
     "ProctrackType=proctrack/linuxproc": "ProctrackType=proctrack/cgroup",
@@ -100,15 +101,15 @@ true
 """
 # A node that did not answer once, because it was killed or the machine is busy, is asked again by slurmctld after
 # 100 s only (a third of SlurmdTimeout); a slurmd that starts registers at once.
-_HEAL = r"""
-state() { sinfo -h -N -n $1 -o %T | head -n 1; }
+_HEAL = rf"""{START_ALONE}
+state() {{ sinfo -h -N -n $1 -o %T | head -n 1; }}
 for node; do
     if ! kill -0 $(cat /run/slurmd-$node.pid) 2>/dev/null; then
-        slurmd -N $node
+        start_alone slurmd -N $node
     elif [[ $(state $node) == *\* ]]; then
         kill -9 $(cat /run/slurmd-$node.pid)  # a slurmd that is told to end may hang
     fi
-    [ $(state $node) = idle ] || { echo $node is sick; scontrol update nodename=$node state=resume 2>/dev/null; }
+    [ $(state $node) = idle ] || {{ echo $node is sick; scontrol update nodename=$node state=resume 2>/dev/null; }}
 done
 true
 """
@@ -192,7 +193,12 @@ class Cluster:
     def reboot_node(self, node: str) -> None:
         """Let `node` come back at once, as one whose host was started again: nothing is left of what ran there."""
         self.sh(
-            _KILL_NODE + _KILL_STEPDS + "rm -f /var/spool/slurmd-$1/$1_*; slurmd -b -N $1", node, "tree"
+            START_ALONE
+            + _KILL_NODE
+            + _KILL_STEPDS
+            + "rm -f /var/spool/slurmd-$1/$1_*; start_alone slurmd -b -N $1",
+            node,
+            "tree",
         ).check()
 
     @contextlib.contextmanager

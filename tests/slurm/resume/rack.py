@@ -22,6 +22,7 @@ from hpadmin.lab import image
 from hpadmin.lab.engine import ContainerRunner, connect
 from hpadmin.slurm.command import Completed
 from tests.slurm.resume.cluster import DAEMONS, HOME, STATE, USER, until
+from tests.support.slurmds import START_ALONE
 
 PER_NODE = 5
 """Jobs that fit on a node."""
@@ -168,7 +169,9 @@ def racks(first: int, second: int) -> Iterator[Racks]:
         running.sh(START).check()
         for rack, letter, count in ((1, "a", first), (2, "b", second)):
             running.sh(
-                f"for i in $(seq {count}); do ip netns exec rack{rack} slurmd -N {letter}$i; done", 300
+                f"{START_ALONE}for i in $(seq {count}); do"
+                f" start_alone ip netns exec rack{rack} slurmd -N {letter}$i || exit; done",
+                300,
             ).check()
         until(
             lambda: set(running.sh("sinfo -h -o %T").stdout.split()) == {"idle"},
