@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from hpadmin.recovery import reasons
 from hpadmin.recovery.observe import Observation
@@ -29,6 +30,8 @@ from hpadmin.slurm.reader import JobDetail, SlurmReader
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 
 class Reacher(Protocol):
     """How slurmds are spoken to: `hpadmin.recovery.resume.reach.reach`."""
@@ -37,6 +40,8 @@ class Reacher(Protocol):
 
 
 SLURMD_PORT = 6818
+MEANWHILE_SECONDS = 0.5
+"""While hosts are waited for, what is urgent is looked at so often."""
 COMPARED = 5
 """Hosts that nobody asked about, which those that are silent are compared with."""
 MANY = 3
@@ -56,6 +61,8 @@ class Desk:
     limits: Limits = field(default_factory=Limits)
     reacher: Reacher | None = None
     examiner: Examiner | None = None
+    meanwhile: Callable[[], object] = lambda: None
+    """What is urgent while hosts are waited for; raises nothing."""
     _kept_out: set[str] = field(default_factory=set, init=False)
     """Nodes that were marked in this cycle: a rack holds many jobs, and the picture is that of its start."""
     _given_up: set[str] = field(default_factory=set, init=False)
@@ -155,6 +162,14 @@ class Desk:
         self._kept_out.add(name)
         self._given_up.add(name)
 
+    def aside(self, work: Callable[[], Result]) -> Result:
+        """Do `work`, which waits for hosts that may be dead, and what is urgent while it goes on."""
+        with ThreadPoolExecutor(1) as pool:
+            working = pool.submit(work)
+            while not wait([working], MEANWHILE_SECONDS).done:
+                self.meanwhile()
+            return working.result()
+
     def reach(self, names: Iterable[str], seen: Observation) -> dict[str, Reach]:
         """Speak to the slurmds of `names`; those that do not answer get a second chance at once.
 
@@ -184,12 +199,12 @@ class Desk:
 
     def _speak(self, targets: Mapping[str, tuple[str, int]]) -> dict[str, Reach]:
         ask, patience = self.reacher or speak, self.limits.silent_after
-        found = ask(targets, timeout=patience)
+        found = self.aside(lambda: ask(targets, timeout=patience))
         again = {name: targets[name] for name, how in found.items() if how in (Reach.SILENT, Reach.LOST)}
         if not again:
             return found
         hangs = any(found[name] is Reach.SILENT for name in again)
-        return {**found, **ask(again, timeout=patience if hangs else patience / 2)}
+        return {**found, **self.aside(lambda: ask(again, timeout=patience if hangs else patience / 2))}
 
 
 def _targets(names: Iterable[str], seen: Observation) -> dict[str, tuple[str, int]]:

@@ -65,8 +65,17 @@ class ResumePart:
 
     def cycle(self, seen: Observation) -> None:
         """Do whatever there is to do now. Raises OperationFailed when Slurm cannot be read."""
-        desk = Desk(self.reader, self.nodes, self.jobs, self.store, self.limits, self.reacher, self.examiner)
-        questions = Questions(desk)
+        desk = Desk(
+            self.reader,
+            self.nodes,
+            self.jobs,
+            self.store,
+            self.limits,
+            self.reacher,
+            self.examiner,
+            meanwhile=lambda: requeues.hasten(seen.at),
+        )
+        questions, requeues = Questions(desk), Requeues(desk)
         hints = self.jobs.hints()
         known = {job.job_id: job for job in self.store.jobs()}
         running = {job.job_id: job for job in seen.jobs}
@@ -80,7 +89,7 @@ class ResumePart:
                     asking.append(detail)
         self._asked = bool(asking)
         questions.answer_all(asking, seen)
-        Requeues(desk).follow(seen, running)
+        requeues.follow(seen, running)
         self._orphaned(hints, seen, running)
         for gone in self._seen_records.keys() - running.keys():
             del self._seen_records[gone]

@@ -148,7 +148,9 @@ class Questions:
             if reached.get(name) is Reach.ANSWERS
         }
         examiner = self._desk.examiner
-        if examiner is None or not suspects or not examiner.examine(sorted(suspects), configuration):
+        if examiner is None or not suspects:
+            return seen
+        if not self._desk.aside(lambda: examiner.examine(sorted(suspects), configuration)):
             return seen
         return replace(seen, nodes={node.name: node for node in self._desk.reader.nodes()})
 

@@ -54,6 +54,18 @@ class Requeues:
                     "a job is left to the next cycle", extra={"job": record.job_id, "error": error.message}
                 )
 
+    def hasten(self, now: float) -> None:
+        """Let requeued jobs that have become ready start: hosts of other jobs may be waited for, for seconds."""
+        waiting = {job.job_id: job for job in self._desk.store.jobs() if job.state is State.REQUEUING}
+        if not waiting:
+            return
+        try:
+            for info in sorted(self._desk.reader.jobs(), key=lambda info: info.job_id):
+                if info.job_id in waiting and info.state is JobState.PENDING and info.reason == "BeginTime":
+                    self._start_in_place(waiting[info.job_id], True, now)
+        except OperationFailed as error:
+            log.error("requeued jobs are left to the next cycle", extra={"error": error.message})
+
     def _follow_one(
         self,
         record: JobRecord,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,6 +165,30 @@ def test_two_hundred_jobs_that_fail_at_once_are_all_answered_in_one_cycle(tmp_pa
     assert world.reads == 200, "one look at each job that asks"
     turn(agent, world, 1)
     assert len(world.deeds) == 400, "nothing is done twice"
+
+
+def test_a_requeued_job_does_not_wait_while_hosts_of_another_are_spoken_to(tmp_path: Path) -> None:
+    world = World(dead={"n2"}, settings={"SchedulerParameters": ""})
+    for job, nodes in ((82, "n[1-4]"), (83, "m[1-4]")):
+        world.add(job, nodes)
+        world.ask(job, replace(ASK, phase=Phase.WATCH))
+    agent = part(world, tmp_path)
+    turn(agent, world, 1)
+    world.ask(82, ASK)
+    turn(agent, world, 1)
+    assert world.deeds[-2:] == ["requeue 82", "down n2"]
+
+    def reacher(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, Reach]:
+        """What takes as long as it takes the other job to start."""
+        deadline = time.monotonic() + 20
+        while "start 82" not in world.deeds and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return dict.fromkeys(targets, Reach.LOST if "m2" in targets else Reach.ANSWERS)
+
+    agent.reacher = reacher
+    world.ask(83, replace(ASK, id="0" * 8))
+    turn(agent, world, 1)
+    assert world.deeds.index("start 82") < world.deeds.index("answer 83")
 
 
 def test_a_helper_that_nobody_merges_is_cancelled_though_its_job_is_resuming(tmp_path: Path) -> None:
