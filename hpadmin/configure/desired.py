@@ -33,7 +33,7 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "SlurmctldParameters": ("enable_configless",),
     "SlurmdParameters": (),
     "LaunchParameters": ("enable_nss_slurm",),
-    "SchedulerParameters": ("permit_job_expansion",),
+    "SchedulerParameters": ("permit_job_expansion", "batch_sched_delay=1"),
 }
 """Settings that are lists of parameters, and what every cluster has of them."""
 
@@ -128,7 +128,7 @@ def render_all(cluster: Cluster, options: RenderOptions | None = None) -> Render
 
 
 def _parameters(options: RenderOptions) -> dict[str, str]:
-    """Return the settings that are lists: what every cluster has, then what the site adds."""
+    """Return the settings that are lists: what every cluster has, then what the site adds or gives another value."""
     found = {name: list(always) for name, always in _PARAMETERS.items()}
     if options.config_overrides:
         found["SlurmdParameters"].append("config_overrides")
@@ -136,8 +136,10 @@ def _parameters(options: RenderOptions) -> dict[str, str]:
         # A prolog that fails tells of its node: the job goes elsewhere instead of being held (slurm.conf(5)).
         found["SchedulerParameters"].append("nohold_on_prolog_fail")
     for name, listed_already in found.items():
-        added = options.settings.get(name, "").split(",")
-        listed_already += [each for each in added if each and each not in listed_already]
+        added = [each for each in options.settings.get(name, "").split(",") if each]
+        valued = {each.partition("=")[0].lower() for each in added if "=" in each}
+        listed_already[:] = [each for each in listed_already if each.partition("=")[0] not in valued]
+        listed_already += [each for each in added if each not in listed_already]
     return {name: ",".join(each) for name, each in found.items()}
 
 

@@ -42,6 +42,10 @@ _FILTERS = (
 CLEAN = ("env", *(word for name in _FILTERS for word in ("-u", name)))
 """What to put before one of Slurm's commands that lists: nothing in our caller's environment may filter it."""
 
+LOCAL = {"SCONTROL_LOCAL": "1", "SQUEUE_LOCAL": "1"}
+"""Settings of Slurm's commands for this cluster's jobs alone: without them each look at a single job asks slurmctld for
+its federation as well (`slurm_load_job`, src/api/job_info.c)."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommandReader:
@@ -66,7 +70,7 @@ class CommandReader:
 
     def job(self, job_id: int) -> JobDetail | None:
         done = self.runner.run(
-            [*CLEAN, "scontrol", "show", "job", str(job_id), "--json"], timeout=self.timeout
+            [*CLEAN, "scontrol", "show", "job", str(job_id), "--json"], timeout=self.timeout, env=LOCAL
         )
         if done.returncode != 0 and "Invalid job id" in done.stderr + done.stdout:
             return None
@@ -93,4 +97,4 @@ class CommandReader:
 
     def _run(self, *argv: str) -> Completed:
         command: Sequence[str] = [*CLEAN, *argv]
-        return self.runner.run(command, timeout=self.timeout, env={"SLURM_TIME_FORMAT": "%s"})
+        return self.runner.run(command, timeout=self.timeout, env={"SLURM_TIME_FORMAT": "%s", **LOCAL})

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,7 +87,10 @@ class Training:
             script = "\n".join(line for line in script.splitlines() if "--auto-resume" not in line) + "\n"
         root = Session(lab.controller().container)
         for name, text in (("train.py", (_FOLDER / "train.py").read_text()), ("train.sbatch", script)):
-            root.run(["tee", f"{HOME}/{name}"], timeout=60, stdin=text).check()
+            # Others are submitted at the same time, and would read half a file.
+            fresh = f"{HOME}/.{uuid.uuid4().hex}"
+            root.run(["tee", fresh], timeout=60, stdin=text).check()
+            root.run(["mv", fresh, f"{HOME}/{name}"], timeout=60).check()
         words = [
             *_AS_USER,
             f"STEPS={steps}",

@@ -22,7 +22,7 @@ from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import messages
 from hpadmin.recovery.resume.stepcheck import Found, read_line
 from hpadmin.slurm.command import Completed, Runner, slurmctld_is_away
-from hpadmin.slurm.commands import CommandReader
+from hpadmin.slurm.commands import LOCAL, CommandReader
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.reader import JobDetail
 
@@ -80,8 +80,8 @@ class SupersededError(Exception):
 
 
 def quiet(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the few variables of `environment` that Slurm's commands need."""
-    return {name: environment[name] for name in _KEPT if name in environment}
+    """Return the few variables of `environment` that Slurm's commands need, and what spares slurmctld work."""
+    return {**{name: environment[name] for name in _KEPT if name in environment}, **LOCAL}
 
 
 @dataclass(frozen=True, slots=True)

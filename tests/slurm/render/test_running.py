@@ -112,7 +112,7 @@ def test_settings_that_hyperpod_has(host: Box) -> None:
     found = {key.strip(): value.strip() for key, value in found.items()}
     assert found["ResumeTimeout"] == "300 sec"
     assert found["UnkillableStepTimeout"] == "300 sec"
-    assert found["SchedulerParameters"] == "permit_job_expansion"
+    assert found["SchedulerParameters"] == "permit_job_expansion,batch_sched_delay=1"
     assert found["SlurmctldParameters"] == "enable_configless"
     assert found["ReturnToService"] == "2"
 

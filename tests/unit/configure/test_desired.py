@@ -127,7 +127,9 @@ def test_a_prolog_that_fails_does_not_hold_the_job() -> None:
     with_prolog = render(example("guide"), RenderOptions(prolog="/usr/local/lib/hpadmin/prolog"))[
         "slurm.conf"
     ]
-    assert "SchedulerParameters=permit_job_expansion,nohold_on_prolog_fail\n" in with_prolog
+    assert (
+        "SchedulerParameters=permit_job_expansion,batch_sched_delay=1,nohold_on_prolog_fail\n" in with_prolog
+    )
     assert "nohold_on_prolog_fail" not in render(example("guide"), RenderOptions())["slurm.conf"]
 
 
@@ -187,6 +189,12 @@ def test_a_cluster_name_that_is_too_long_for_slurmdbd() -> None:
         render(cluster((("cpu", "ml.c5.large", 1),), name=name), RenderOptions(accounting=True))
 
 
+def test_a_parameter_that_the_site_gives_a_value_stands_once() -> None:
+    options = RenderOptions(settings={"SchedulerParameters": "Batch_Sched_Delay=10"})
+    text = render(example("guide"), options)["slurm.conf"]
+    assert "SchedulerParameters=permit_job_expansion,Batch_Sched_Delay=10\n" in text
+
+
 def test_settings_of_the_site() -> None:
     given_settings = {"HealthCheckProgram": "/usr/bin/check --all", "HealthCheckInterval": "60"}
     text = render(example("guide"), RenderOptions(settings=given_settings))["slurm.conf"]
@@ -219,7 +227,7 @@ def test_lists_of_parameters_are_added_to() -> None:
         "SlurmdParameters": "l3cache_as_socket",
     }
     text = render(example("guide"), RenderOptions(settings=added, config_overrides=True))["slurm.conf"]
-    assert "SchedulerParameters=permit_job_expansion,bf_window=2880\n" in text
+    assert "SchedulerParameters=permit_job_expansion,batch_sched_delay=1,bf_window=2880\n" in text
     assert "SlurmdParameters=config_overrides,l3cache_as_socket\n" in text
 
 
