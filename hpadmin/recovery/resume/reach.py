@@ -16,10 +16,18 @@ from collections.abc import Mapping
 from hpadmin.recovery.resume.facts import Reach
 
 
+CONNECT_SECONDS = 2.0
+"""A connection is the kernels' work: its first packet, where it is lost, is sent again after one second and after
+three (RFC 6298; ``TCP_TIMEOUT_INIT``). More time than that would bring no further attempt."""
+
+
 def reach(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, Reach]:
-    """Speak to each (address, port) and return what happened within `timeout` seconds, for all together."""
+    """Speak to each (address, port) and return what happened within `timeout` seconds, for all together.
+
+    A host with which no connection stands after `CONNECT_SECONDS` is lost already.
+    """
     found: dict[str, Reach] = {}
-    spoken: set[str] = set()
+    spoken: set[str] = set()  # connected, and silent so far
     with selectors.DefaultSelector() as selector:
         for name, (address, port) in targets.items():
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -33,8 +41,12 @@ def reach(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str
                 connection.close()
                 continue
             selector.register(connection, selectors.EVENT_WRITE, name)
-        deadline = time.monotonic() + timeout
-        while selector.get_map() and (left := deadline - time.monotonic()) > 0:
+        begun = time.monotonic()
+        while selector.get_map():
+            # Only a host with which a connection stands is given all the time.
+            left = begun + (timeout if spoken else min(timeout, CONNECT_SECONDS)) - time.monotonic()
+            if left <= 0:
+                break
             for key, _ in selector.select(left):
                 sock = key.fileobj
                 assert isinstance(sock, socket.socket)
@@ -43,6 +55,7 @@ def reach(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str
                     spoken.add(key.data)
                 elif result is not None:
                     found[key.data] = result
+                    spoken.discard(key.data)
                     selector.unregister(sock)
                     sock.close()
         for key in list(selector.get_map().values()):
