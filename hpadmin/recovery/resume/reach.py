@@ -15,7 +15,6 @@ from collections.abc import Mapping
 
 from hpadmin.recovery.resume.facts import Reach
 
-
 CONNECT_SECONDS = 2.0
 """A connection is the kernels' work: its first packet, where it is lost, is sent again after one second and after
 three (RFC 6298; ``TCP_TIMEOUT_INIT``). More time than that would bring no further attempt."""
