@@ -40,6 +40,8 @@ class Reacher(Protocol):
 
 
 SLURMD_PORT = 6818
+GLIMPSE_SECONDS = 0.5
+"""A healthy slurmd answers within milliseconds."""
 MEANWHILE_SECONDS = 0.5
 """While hosts are waited for, what is urgent is looked at so often."""
 COMPARED = 5
@@ -184,6 +186,15 @@ class Desk:
             if Reach.SILENT in found.values():
                 self._doubt(seen)
         return {name: self._reached[name] for name in wanted if name in self._reached}
+
+    def glimpse(self, names: Iterable[str], seen: Observation) -> set[str]:
+        """Speak to the slurmds of `names`, and wait for none; return those of which more is to be awaited (`reach`)."""
+        wanted = (name for name in dict.fromkeys(names) if name in seen.nodes and name not in self._reached)
+        targets = _targets(wanted, seen)
+        found = (self.reacher or speak)(targets, timeout=GLIMPSE_SECONDS) if targets else {}
+        settled = {name: how for name, how in found.items() if how in (Reach.ANSWERS, Reach.REFUSES)}
+        self._reached.update(settled)
+        return targets.keys() - settled.keys()
 
     def _doubt(self, seen: Observation) -> None:
         """Compare hosts that are silent with others: where most are, nothing is concluded from it."""

@@ -109,7 +109,19 @@ class Questions:
         log.warning("step runs again", extra={"job": record.job_id, "gained": fold(gained)})
 
     def answer_all(self, asking: Sequence[JobDetail], seen: Observation) -> None:
-        """Diagnose the nodes of all questions together, then answer one after the other."""
+        """Diagnose the nodes of all questions together, then answer one after the other.
+
+        Jobs all of whose hosts answer do not wait while hosts of others are waited for.
+        """
+        concerned = {detail.info.job_id: self._concerned(detail) for detail in asking}
+        awaited = set[str]()
+        if len(asking) > 1:
+            awaited = self._desk.glimpse((name for names in concerned.values() for name in names), seen)
+        later = {job_id for job_id, names in concerned.items() if not awaited.isdisjoint(names)}
+        self._answer_together([detail for detail in asking if detail.info.job_id not in later], seen)
+        self._answer_together([detail for detail in asking if detail.info.job_id in later], seen)
+
+    def _answer_together(self, asking: Sequence[JobDetail], seen: Observation) -> None:
         if not asking:
             return
         wanted = {name for detail in asking for name in self._concerned(detail)}

@@ -191,6 +191,25 @@ def test_a_requeued_job_does_not_wait_while_hosts_of_another_are_spoken_to(tmp_p
     assert world.deeds.index("start 82") < world.deeds.index("answer 83")
 
 
+def test_a_question_about_hosts_that_answer_does_not_wait_for_those_that_do_not(tmp_path: Path) -> None:
+    world = World(dead={"n2"})
+    spoken = list[tuple[str, ...]]()
+    for job, nodes in ((82, "n[1-4]"), (83, "m[1-4]")):
+        world.add(job, nodes)
+        world.ask(job, replace(ASK, id=f"{job:08x}"))
+    agent = part(world, tmp_path)
+
+    def reacher(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, Reach]:
+        spoken.append(tuple(sorted(targets)))
+        world.deed(f"speak {timeout:g}")
+        return {name: Reach.LOST if name in world.dead else Reach.ANSWERS for name in targets}
+
+    agent.reacher = reacher
+    turn(agent, world, 1)
+    assert world.deeds == ["speak 0.5", "answer 83", "speak 3", "speak 1.5", "fail n2", "answer 82"]
+    assert spoken[1:] == [("n2",), ("n2",)], "nobody is asked again who has answered"
+
+
 def test_a_helper_that_nobody_merges_is_cancelled_though_its_job_is_resuming(tmp_path: Path) -> None:
     world = World(dead={"n2"})
     world.add(82, "n[1-4]")
