@@ -82,7 +82,7 @@ class Group:
     gid: int | None = None
 
     def lacking(self, machine: Machine) -> str | None:
-        return None if _entry(machine, "/etc/group", self.name) else f"add group {self.name}"
+        return None if entry_of(machine, "/etc/group", self.name) else f"add group {self.name}"
 
     def make(self, machine: Machine) -> None:
         number = ["--gid", str(self.gid)] if self.gid is not None else ["--system"]
@@ -97,22 +97,34 @@ class Account:
 
     def lacking(self, machine: Machine) -> str | None:
         user = self.user
-        entry = _entry(machine, "/etc/passwd", user.name)
+        entry = entry_of(machine, "/etc/passwd", user.name)
         if entry is None:
             return f"add user {user.name}"
         if entry[2:4] != [str(user.uid), str(user.uid)] or entry[5] != user.home:
             return f"change user {user.name}"
-        members = (_entry(machine, "/etc/group", GROUP) or ["", "", "", ""])[3].split(",")
-        return None if user.name in members else f"put user {user.name} into {GROUP}"
+        members = (entry_of(machine, "/etc/group", GROUP) or ["", "", "", ""])[3].split(",")
+        if user.name not in members:
+            return f"put user {user.name} into {GROUP}"
+        return f"complete user {user.name}" if self._shadowless(machine) else None
 
     def make(self, machine: Machine) -> None:
         user = self.user
         settings = ["--uid", str(user.uid), "--gid", str(user.uid), "--shell", "/bin/bash"]
-        if _entry(machine, "/etc/passwd", user.name) is None:
+        if entry_of(machine, "/etc/passwd", user.name) is None:
             command = ["useradd", *settings, "--no-create-home", "--home-dir", user.home, "--groups", GROUP]
         else:
             command = ["usermod", *settings, "--home", user.home, "--append", "--groups", GROUP]
+            if self._shadowless(machine):
+                command += ["--password", "!"]
         _change(machine, [*command, user.name])
+
+    def _shadowless(self, machine: Machine) -> bool:
+        """Tell whether shadow(5) lacks the user, who could not log in then, not even with a key.
+
+        useradd(8) writes one file after the other: when it is killed, the later ones miss what the first has.
+        """
+        shadow = "/etc/shadow"
+        return machine.status(shadow) is not None and entry_of(machine, shadow, self.user.name) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,15 +245,22 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class HostKey:
-    """The node's own SSH key."""
+    """The node's own SSH key, there whole or not at all: sshd passes over one that it cannot read, and starts."""
 
     def lacking(self, machine: Machine) -> str | None:
         return None if machine.status(HOST_KEY) else "make the SSH host key"
 
     def make(self, machine: Machine) -> None:
+        draft = machine.partial(HOST_KEY)
+        public = draft.with_name(f"{draft.name}.pub")
+        for path in (draft, public):
+            path.unlink(missing_ok=True)  # ssh-keygen would ask whether to overwrite it
         machine.runner.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(machine.path(HOST_KEY))], timeout=60
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(draft)], timeout=60
         ).check()
+        public.replace(machine.path(f"{HOST_KEY}.pub"))
+        # Last, as it is what `lacking` looks for.
+        draft.replace(machine.path(HOST_KEY))
 
 
 def accounts(situation: Situation) -> Iterator[Step]:
@@ -271,7 +290,7 @@ def ssh(situation: Situation) -> Iterator[Step]:
     yield Running("ssh", "sshd", reads=(SSHD_CONFIG, HOST_KEY))
 
 
-def _entry(machine: Machine, database: str, name: str) -> list[str] | None:
+def entry_of(machine: Machine, database: str, name: str) -> list[str] | None:
     """Return the fields of a line of passwd(5) or group(5); None without it."""
     for line in (machine.read(database) or b"").decode(errors="replace").splitlines():
         fields = line.split(":")

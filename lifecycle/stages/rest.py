@@ -14,6 +14,7 @@ from lifecycle.packages import Packages, plugin_file
 from lifecycle.retry import Retry
 from lifecycle.settings import render_options
 from lifecycle.situation import Situation
+from lifecycle.stages.accounts import entry_of
 from lifecycle.step import Access, Directory, File, Step, owner_of
 
 ADDRESS = "0.0.0.0:6820"
@@ -36,14 +37,23 @@ class TokenKey:
 
 @dataclass(frozen=True, slots=True)
 class SystemUser:
-    """A system account without a home or a login."""
+    """A system account without a home or a login, and its group.
+
+    useradd(8) writes one file after the other: when it is killed, the account may be there without its group.
+    """
 
     name: str
 
     def lacking(self, machine: Machine) -> str | None:
-        return None if machine.owner(self.name) else f"add system user {self.name}"
+        if not machine.owner(self.name):
+            return f"add system user {self.name}"
+        return None if entry_of(machine, "/etc/group", self.name) else f"add group {self.name}"
 
     def make(self, machine: Machine) -> None:
+        if owner := machine.owner(self.name):
+            command = ["groupadd", "--gid", str(owner.gid), self.name]
+            machine.runner.run(command, timeout=60).check()
+            return
         machine.runner.run(
             ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
              "--shell", "/usr/sbin/nologin", self.name],
