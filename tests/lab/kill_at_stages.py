@@ -6,8 +6,12 @@ change that it still has to make in a stage, and so on, until a run gets through
 0, before every change of the stage that no earlier run was killed at. A command is let run for a moment first: a kill
 meets it in its middle.
 
+A run that ends by itself before it is through the stage, or that finds something to do for ever, ends it all: none of
+the kills before may have left what the next run cannot mend.
+
 Arguments: the first place of a stage and the last (with 0, the greatest number of kills), then the stages' names.
-Prints the number of kills in each stage, and in the end the exit status of a run that nobody disturbed.
+Prints a line with the number of kills in each stage, and one with the exit status of a run that nobody disturbed, or of
+the run that failed. What the runs say is in the lifecycle's own log.
 """
 
 from __future__ import annotations
@@ -18,16 +22,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 LIFECYCLE = "/opt/hpadmin/lifecycle"
+LOG = Path("/var/log/provision/provisioning.log")
 SECONDS = 600
-QUIET: dict[str, Any] = {
-    "stdin": subprocess.DEVNULL,
-    "stdout": subprocess.DEVNULL,
-    "stderr": subprocess.DEVNULL,
-}
-"""Nothing that it leaves behind may hold on to our own output."""
+THROUGH, ENDLESS = 99, 98
+"""Exit statuses of a run that got through its stage, and of stages that no run gets through."""
 
 VICTIM = """
 import os, re, runpy, signal, sys, threading
@@ -45,7 +45,7 @@ told, tell = os.pipe()
 def watched(machine, situation, which, clock):
     global now, passed
     if passed:
-        os._exit(99)  # what comes after the stage is left for the next victims
+        os._exit(THROUGH)  # what comes after the stage is left for the next victims
     now = which.name
     try:
         return work(machine, situation, which, clock)
@@ -97,23 +97,45 @@ runpy.run_module("lifecycle", run_name="__main__")
 def run(stage: str, place: int) -> int:
     """Run the lifecycle, killed at a place of a stage; return its exit status."""
     above = str(Path(LIFECYCLE).resolve().parent)
-    command = ["/opt/hpadmin/bin/python3", "-c", VICTIM, above, stage, str(place)]
-    with subprocess.Popen(command, **QUIET, start_new_session=True, cwd="/") as process:
-        return process.wait(SECONDS)
+    program = VICTIM.replace("THROUGH", str(THROUGH))
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    # Nothing that it leaves behind may hold on to our own output.
+    with LOG.open("ab") as log:
+        process = subprocess.Popen(
+            ["/opt/hpadmin/bin/python3", "-c", program, above, stage, str(place)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+        )
+    return process.wait(SECONDS)
+
+
+def kill(stage: str, first: int, last: int) -> tuple[int, int]:
+    """Kill at all places of a stage; return how often, and the status of a run that nobody killed, 0 without one."""
+    for kills, place in enumerate(range(first, last + 1) if first else (0,) * last):
+        status = run(stage, place)
+        if status != -signal.SIGKILL:
+            return kills, 0 if status == THROUGH else status
+    return (last - first + 1, 0) if first else (last, ENDLESS)
 
 
 def main() -> None:
     """Kill in every stage; then let it finish."""
     first, last = int(sys.argv[1]), int(sys.argv[2])
     kills = dict.fromkeys(sys.argv[3:], 0)
+    status = 0
     for stage in kills:
-        for place in range(first, last + 1) if first else (0,) * last:
-            if run(stage, place) != -signal.SIGKILL:
-                break
-            kills[stage] += 1
+        kills[stage], status = kill(stage, first, last)
+        if status:
+            break
     sys.stdout.write(json.dumps(kills) + "\n")
-    done = subprocess.run([f"{LIFECYCLE}/on_create.sh"], **QUIET, check=False, timeout=SECONDS)
-    sys.stdout.write(f"{done.returncode}\n")
+    if not status:
+        quiet = subprocess.DEVNULL
+        command = [f"{LIFECYCLE}/on_create.sh"]
+        status = subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, timeout=SECONDS).returncode
+    sys.stdout.write(f"{status}\n")
     sys.stdout.flush()
     os._exit(0)
 

@@ -115,24 +115,52 @@ def file_server_away() -> tuple[str, str]:
         )
 
 
-def kills() -> tuple[str, str]:
-    """Kills at every change of every stage of every role."""
-    controller = ("tokens", "configuration", "accounting", "controller", "associations", "rest")
+def killed(name: str, *stages: str) -> tuple[str, str]:
+    """Kills at every change of these stages of a machine; the others are made by the way."""
+    others = [each for each in ("head-1", "work-1", "door-1") if each != name]
     lifecycle = "profile: container\naccounting: true\nrest: true\n"
-    names = ("head-1", "door-1", "work-1")
-    told = []
-    with bare(*names, lifecycle=lifecycle, users="ann,2001\n", home=True) as machines:
+    with bare(name, *others, lifecycle=lifecycle, users="ann,2001\n", home=True) as machines:
         machines.serve()
-        for name, own in zip(names, (controller, ("login",), ("compute",)), strict=True):
-            counts = kill_everywhere(machines, name, (0, 300), *EVERYWHERE, *own)
-            listed = ", ".join(f"{stage} {count}" for stage, count in counts.items())
-            told.append(f"{sum(counts.values())} on {name.partition('-')[0]} ({listed})")
+        if name != "head-1":
+            assert machines.on_create("head-1").returncode == 0
+        counts = kill_everywhere(machines, name, (0, 500), *stages)
+        assert all(counts.values()), counts
+        for other in others:
+            assert machines.on_create(other).returncode == 0
         node = machines.run("work-1", "hostname").strip()
-        assert machines.run("door-1", "srun", "-D", "/", "hostname").strip() == node
+        submit = ("runuser", "-u", "ann", "--", "srun", "-D", "/home/ann", "--account=users", "hostname")
+        for host in ("head-1", "door-1"):
+            assert machines.run(host, *submit).strip() == node
+    listed = ", ".join(f"{stage} {count}" for stage, count in counts.items())
     return (
-        "kill -9 before every single change that a stage makes, in a run for each: " + "; ".join(told),
-        "the run after the last kill made each node; no temporary file was left; a further run changed nothing",
+        "kill -9 before every single change that a stage makes, and a moment into every command, each in a run of its "
+        f"own: {sum(counts.values())} on a {ROLES[name]} ({listed})",
+        "every next run went on and none failed; the last made the node, and a user's job ran; no temporary file was "
+        "left; a further run changed nothing",
     )
+
+
+ROLES = {
+    "head-1": "controller with accounting and slurmrestd",
+    "door-1": "login node",
+    "work-1": "compute node",
+}
+
+
+def kills_controller() -> tuple[str, str]:
+    """Kills at every change of every stage of a controller."""
+    own = ("tokens", "configuration", "accounting", "controller", "associations", "rest")
+    return killed("head-1", *EVERYWHERE, *own)
+
+
+def kills_login() -> tuple[str, str]:
+    """Kills at every change of every stage of a login node."""
+    return killed("door-1", *EVERYWHERE, "login")
+
+
+def kills_compute() -> tuple[str, str]:
+    """Kills at every change of every stage of a compute node."""
+    return killed("work-1", *EVERYWHERE, "programs", "compute")
 
 
 def twenty_at_once() -> tuple[str, str]:
@@ -193,7 +221,9 @@ SCENARIOS: dict[str, Callable[[], tuple[str, str]]] = {
     "file-server-away": file_server_away,
     "apt-lock": lock_for_minutes,
     "twenty-at-once": twenty_at_once,
-    "kills": kills,
+    "kills-controller": kills_controller,
+    "kills-login": kills_login,
+    "kills-compute": kills_compute,
 }
 
 

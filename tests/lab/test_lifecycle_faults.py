@@ -25,18 +25,22 @@ def nothing_half_done(machines: Bare, name: str) -> None:
 
 
 def kill_everywhere(machines: Bare, name: str, places: tuple[int, int], *stages: str) -> dict[str, int]:
-    """Kill a machine's lifecycle at these places of each stage, let it finish; return the kills by stage."""
+    """Kill a machine's lifecycle at these places of each stage, let it finish; return the kills by stage.
+
+    No run may fail but by its kill, what killed runs left behind is gone in the end, a further run changes nothing.
+    """
     machines.runner(name).put("/root/kill.py", (HERE / "kill_at_stages.py").read_text())
     machines.detached(
         name, f"{PYTHON} -u /root/kill.py {places[0]} {places[1]} {' '.join(stages)}", output="/root/killed"
     )
 
-    def lines_so_far() -> list[str] | None:
+    def both_lines() -> list[str] | None:
         lines = machines.run(name, "cat", "/root/killed").splitlines()
-        return lines if lines and lines[-1].isdigit() else None
+        return lines if len(lines) == 2 else None
 
-    kills, status = labs.wait_until(lines_so_far, 3000, f"kills on {name} and an end")
-    assert status == "0", machines.log(name)
+    kills, status = labs.wait_until(both_lines, 7200, f"kills on {name} and an end")
+    last = machines.run(name, "sh", "-c", "tail -n 1 /root/killed-at")
+    assert status == "0", f"{kills} {status}, last killed at {last}\n{machines.log(name)[-8000:]}"
     assert machines.state(name)["status"] == "done"
     nothing_half_done(machines, name)
     second = machines.on_create(name)
