@@ -23,7 +23,7 @@ from tests.support.bare import FILE_SYSTEM, PYTHON, bare
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "evidence" / "lifecycle-faults.json"
 LATE = 120
 """Seconds that a controller, a file server or slurmdbd is late."""
-EVERYWHERE = ("identity", "storage", "users", "ssh", "authentication", "logs", "submission")
+EVERYWHERE = ("identity", "storage", "users", "ssh", "authentication", "logs")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def file_server_away() -> tuple[str, str]:
 
 
 def killed(name: str, *stages: str) -> tuple[str, str]:
-    """Kills at every change of these stages of a machine; the others are made by the way."""
+    """Kills at every change of these stages of a machine, in the order that it goes through them; make the others."""
     others = [each for each in ("head-1", "work-1", "door-1") if each != name]
     lifecycle = "profile: container\naccounting: true\nrest: true\n"
     with bare(name, *others, lifecycle=lifecycle, users="ann,2001\n", home=True) as machines:
@@ -149,18 +149,18 @@ ROLES = {
 
 def kills_controller() -> tuple[str, str]:
     """Kills at every change of every stage of a controller."""
-    own = ("tokens", "configuration", "accounting", "controller", "associations", "rest")
+    own = ("submission", "tokens", "configuration", "accounting", "controller", "associations", "rest")
     return killed("head-1", *EVERYWHERE, *own)
 
 
 def kills_login() -> tuple[str, str]:
     """Kills at every change of every stage of a login node."""
-    return killed("door-1", *EVERYWHERE, "login")
+    return killed("door-1", *EVERYWHERE, "submission", "login")
 
 
 def kills_compute() -> tuple[str, str]:
     """Kills at every change of every stage of a compute node."""
-    return killed("work-1", *EVERYWHERE, "programs", "compute")
+    return killed("work-1", *EVERYWHERE, "programs", "submission", "compute")
 
 
 def twenty_at_once() -> tuple[str, str]:
