@@ -7,6 +7,8 @@ tried again with jitter: when hundreds of nodes start together, file servers and
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -88,9 +90,13 @@ class Mounted:
                 f"{source} ({kind}) is mounted on {self.mount.path}, where {self.mount.source} belongs",
                 hint="unmount it; file systems change only when a group's nodes are made anew",
             )
+        if self._is_dead(machine, kind):
+            return f"mount {self.mount.source} on {self.mount.path} anew"
         return None
 
     def make(self, machine: Machine) -> None:
+        if mounted(machine, self.mount.path):
+            machine.launcher.run(["umount", "--lazy", self.mount.path], timeout=_SECONDS).check()
         try:
             done = machine.launcher.run(["mount", self.mount.path], timeout=_SECONDS)
         except OperationFailed as error:
@@ -98,6 +104,21 @@ class Mounted:
         if done.returncode != 0:
             said = done.stdout.strip() or f"mount exited {done.returncode}"
             raise Transient(f"{self.mount.source} cannot be mounted on {self.mount.path}: {said}")
+
+    def _is_dead(self, machine: Machine, kind: str) -> bool:
+        """Tell whether the process that serves a file system in user space is gone: the mount outlives it (fuse(4)).
+
+        One that is killed while it mounts leaves this. Whoever does not answer in time lives, and waits for its server.
+        """
+        if not kind.startswith("fuse."):
+            return False
+        try:
+            # Not the directory's own status, which the kernel may have kept.
+            asked = ["stat", "--file-system", self.mount.path]
+            done = machine.runner.run(asked, timeout=10, env={"LC_ALL": "C"})
+        except OperationFailed:
+            return False
+        return done.returncode != 0 and os.strerror(errno.ENOTCONN) in done.stderr
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,25 @@ def test_what_is_mounted_is_left_alone(tmp_path: Path) -> None:
     assert recorder.calls == []
 
 
+def test_a_file_system_whose_process_was_killed_is_mounted_anew(tmp_path: Path) -> None:
+    def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        said = "stat: cannot read file system information for '/home': Transport endpoint is not connected"
+        return Completed(argv, 1, "", said) if argv[0] == "stat" else Completed(argv, 0, "", "")
+
+    host, recorder = machine(tmp_path, answer)
+    mountinfo(tmp_path, MOUNTED.replace("nfs4", "fuse.nfs"))
+    step = storage.Mounted(storage.mount_of(ZFS), "openzfs")
+    assert step.lacking(host) == "mount fs-0b.fsx.us-west-2.amazonaws.com:/fsx on /home anew"
+    step.make(host)
+    assert recorder.calls[1:] == [("umount", "--lazy", "/home"), ("mount", "/home")]
+
+
+def test_a_file_system_whose_server_is_away_is_left_alone(tmp_path: Path) -> None:
+    host, _ = machine(tmp_path, failing)
+    mountinfo(tmp_path, MOUNTED.replace("nfs4", "fuse.nfs"))
+    assert storage.Mounted(storage.mount_of(ZFS), "openzfs").lacking(host) is None
+
+
 def test_something_else_on_the_mount_point_is_an_error_and_stays(tmp_path: Path) -> None:
     host, recorder = machine(tmp_path)
     mountinfo(tmp_path, MOUNTED.replace("fs-0b", "fs-0c"))
