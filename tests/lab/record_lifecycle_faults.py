@@ -148,9 +148,13 @@ ROLES = {
 
 
 def kills_controller() -> tuple[str, str]:
-    """Kills at every change of every stage of a controller."""
-    own = ("submission", "tokens", "configuration", "accounting", "controller", "associations", "rest")
-    return killed("head-1", *EVERYWHERE, *own)
+    """Kills at every change of a controller's stages up to Slurm's configuration."""
+    return killed("head-1", *EVERYWHERE, "submission", "tokens", "configuration")
+
+
+def kills_controller_daemons() -> tuple[str, str]:
+    """Kills at every change of the stages of a controller's daemons."""
+    return killed("head-1", "accounting", "controller", "associations", "rest")
 
 
 def kills_login() -> tuple[str, str]:
@@ -222,6 +226,7 @@ SCENARIOS: dict[str, Callable[[], tuple[str, str]]] = {
     "apt-lock": lock_for_minutes,
     "twenty-at-once": twenty_at_once,
     "kills-controller": kills_controller,
+    "kills-controller-daemons": kills_controller_daemons,
     "kills-login": kills_login,
     "kills-compute": kills_compute,
 }
