@@ -154,12 +154,18 @@ class Desk:
                 self.give_up(view.name, view.why, seen, job_id)
 
     def give_up(self, name: str, why: str, seen: Observation, job_id: int) -> None:
-        """Mark a dead node down, under the Reason that keeps it out already, whosever that is."""
+        """Mark a dead node down, under the Reason that keeps it out already, whosever that is.
+
+        Down alone it would be given jobs as soon as its slurmd registers (ReturnToService=2), which a host that is
+        started again or replaced does before anybody has looked at it: so it is marked failed as well.
+        """
         node = seen.nodes[name]
         if node.state.down or name in seen.protected or name in self._given_up:
             return
         kept = node.reason.partition(" : ")[0] if node.state.kept_out else ""
         reason = kept or reasons.write("replace", f"{why} (found for job {job_id})")
+        if not node.state.kept_out and name not in self._kept_out:
+            self.nodes.set_state([name], NewState.FAIL, reason)
         self.nodes.set_state([name], NewState.DOWN, reason)
         self._kept_out.add(name)
         self._given_up.add(name)

@@ -188,10 +188,16 @@ class Requeues:
             names = [name for name in names if _is_ours(seen.nodes[name])]
         stuck = {name for name in names if record.job_id in seen.jobs_on.get(name, ())}
         stuck = {name for name in stuck if not seen.nodes[name].state.down and name not in seen.protected}
+        dead = []
         for name, how in self._desk.reach(stuck, seen).items():
             alone = seen.jobs_on.get(name) == (record.job_id,)
             if how in (Reach.LOST, Reach.SILENT) or (how is Reach.REFUSES and alone):
-                self._desk.give_up(name, "dead", seen, record.job_id)
+                dead.append(name)
+        detail = self._desk.reader.job(record.job_id) if dead else None
+        if detail is None or detail.info.state is not JobState.COMPLETING:
+            return  # the picture is older than that: other jobs may be there by now, and down ends them
+        for name in dead:
+            self._desk.give_up(name, "dead", seen, record.job_id)
 
     def _node_fail(self, record: JobRecord, info: JobInfo, seen: Observation) -> None:
         """Slurm ended the job because of a node and did not requeue it."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hpadmin.recovery.resume.part import ResumePart
 from hpadmin.recovery.resume.place import Place, deserved
 from hpadmin.recovery.resume.store import State, Store, path_in
 from hpadmin.slurm.states import JobState, NodeState
@@ -152,3 +153,33 @@ def test_the_priority_that_a_requeued_job_deserves(
     place: Place, base: int, now: float, settings: dict[str, str], wanted: int
 ) -> None:
     assert deserved(place, base, now, settings) == wanted
+
+
+def completing(folder: Path) -> tuple[World, ResumePart]:
+    """A job that is being requeued, with a node that will never say that it has completed there."""
+    world, agent = watched(folder)
+    record = agent.store.job(82)
+    assert record is not None
+    agent.store.save(replace(record, state=State.REQUEUING), world.now)
+    detail = world.details[82]
+    world.details[82] = replace(detail, info=replace(detail.info, state=JobState.COMPLETING))
+    world.dead = {"n3"}
+    return world, agent
+
+
+def test_a_dead_node_that_a_job_completes_on_is_down_and_stays_out_when_it_comes_back(tmp_path: Path) -> None:
+    world, agent = completing(tmp_path)
+    turn(agent, world)
+    assert world.deeds == ["fail n3", "down n3"]
+
+
+def test_a_node_is_not_taken_down_for_a_job_that_has_long_left_it(tmp_path: Path) -> None:
+    """Hosts were waited for; meanwhile the job has completed, and another may run there: down would end it."""
+    world, agent = completing(tmp_path)
+    seen = world.look()
+    detail = world.details[82]
+    world.details[82] = replace(
+        detail, info=replace(detail.info, state=JobState.RUNNING, nodes="n[5-8]"), restarts=1
+    )
+    agent.cycle(seen)
+    assert world.deeds == []
