@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from hpadmin.configure.layout import Layout, gres_of
 from hpadmin.configure.live import Live, dynamic
+from hpadmin.recovery import reasons
+from hpadmin.recovery.reasons import Owner
 from hpadmin.slurm import hostlist
 from hpadmin.slurm.reader import NodeInfo
 from hpadmin.slurm.states import NodeBase, NodeFlag
@@ -59,6 +61,8 @@ def shortfall(
         flags = node.state.flags
         if NodeFlag.INVALID_REG in flags:
             invalid[name] = node.reason
+        elif _given_up(node):
+            continue  # its host died meanwhile, or is under repair: no configuration mends or caused that
         elif node.state.base is NodeBase.DOWN and _registered(node, started):
             down[name] = node.reason
         elif not _answers(node) or not _registered(node, started):
@@ -69,6 +73,12 @@ def shortfall(
         f"{name} does not fit its configuration: {reason}" for name, reason in sorted(invalid.items())
     ] + [f"{name} went down: {reason}" for name, reason in sorted(down.items())]
     return Shortfall(tuple(faults), tuple(pending))
+
+
+def _given_up(node: NodeInfo) -> bool:
+    """Tell whether the recovery agent, or an order to it, keeps a node out that is down or does not answer."""
+    owner = reasons.read(node.reason).owner
+    return node.state.kept_out and owner in (Owner.OURS, Owner.ORDER) and not _answers(node)
 
 
 def waiting(live: Live, intent: Layout) -> tuple[str, ...]:

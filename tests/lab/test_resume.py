@@ -19,6 +19,8 @@ from tests.support.trainingfaults import MODES, PATIENCE, TRAINING_FAULTS, recor
 
 pytestmark = [pytest.mark.lab, pytest.mark.unsettled]
 
+PATIENT = "[resume]\nsilent_after = 6\n"
+"""More nodes than cores: a slurmd may have to wait for seconds until it can say a word."""
 SAMPLE = {
     "no GRES": ("network cut", "batch host killed"),
     "GRES": ("GPU lost",),
@@ -41,7 +43,7 @@ def lab() -> Iterator[Lab]:
 def test_a_machine_that_wakes_up_later_spoils_nothing(lab: Lab, tmp_path: Path) -> None:
     """The leader's host hangs; the training goes on elsewhere; then the host wakes up with the old leader on it."""
     mode = MODES[0]
-    with Agent(lab, tmp_path).running(training.SETTINGS + "automatic = false\n") as agent:
+    with Agent(lab, tmp_path).running(training.SETTINGS + "automatic = false\n" + PATIENT) as agent:
         expected = undisturbed(lab, mode)
         job = Training.submit(lab, *mode.options)
         job.wait_for_step(10)
@@ -63,7 +65,7 @@ def _left(lab: Lab, host: str, job: Training) -> str:
 
 def test_one_recovery_a_fault_and_the_same_result(lab: Lab, tmp_path: Path) -> None:
     chosen = [(mode, fault) for mode in MODES for fault in TRAINING_FAULTS if fault.name in SAMPLE[mode.name]]
-    with Agent(lab, tmp_path).running() as agent:
+    with Agent(lab, tmp_path).running(training.SETTINGS + PATIENT) as agent:
         outcomes = record(agent, chosen, tell=lambda one: sys.stdout.write(f"{json.dumps(one.as_json())}\n"))
     for (_, fault), outcome in zip(chosen, outcomes, strict=True):
         assert outcome.state in ("COMPLETED", "COMPLETING"), outcome

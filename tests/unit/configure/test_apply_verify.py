@@ -80,6 +80,20 @@ def test_what_waiting_does_not_mend_is_a_fault(state: str, words: str) -> None:
     assert found.faults == (words,)
 
 
+@pytest.mark.parametrize(
+    ("state", "started"), [("DOWN+FAIL", 100), ("DOWN", 200), ("IDLE+FAIL+NOT_RESPONDING", 200)]
+)
+@pytest.mark.parametrize("reason", ["hpadmin: replace: the host does not answer", "Action:Replace"])
+def test_a_node_that_is_given_up_meanwhile_is_no_fault_of_the_files(
+    state: str, started: int, reason: str
+) -> None:
+    """Its host may die at any time: going back to the old files would take the other changes with it."""
+    found = shortfall(live(node("n1"), node("n2", state, started=started, reason=reason)), INTENT, STARTED)
+    assert found.words == ""
+    foreign = live(node("n1"), node("n2", state, started=started, reason="bad PSU"))
+    assert shortfall(foreign, INTENT, STARTED).words != ""
+
+
 def test_a_node_that_did_not_answer_before_is_waited_for_by_nobody() -> None:
     silent = node("n2", "DOWN+NOT_RESPONDING", started=0)
     now = live(node("n1"), silent)
