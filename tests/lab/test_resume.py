@@ -17,7 +17,7 @@ from tests.support import labs, training
 from tests.support.training import Agent, Training
 from tests.support.trainingfaults import MODES, PATIENCE, TRAINING_FAULTS, record, undisturbed
 
-pytestmark = [pytest.mark.lab, pytest.mark.unsettled]
+pytestmark = pytest.mark.lab
 
 PATIENT = "[resume]\nsilent_after = 6\n"
 """More nodes than cores: a slurmd may have to wait for seconds until it can say a word."""
