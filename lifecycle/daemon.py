@@ -44,7 +44,7 @@ class Running:
             return f"start {self.service}, which is not installed"
         if not processes(machine, self.program):
             return f"start {self.service}"
-        if machine.read(self._record) != self._digest(machine):
+        if self._outdated(machine):
             return f"restart {self.service}, whose configuration changed"
         if not services.enabled(self.service):
             return f"let {self.service} start at boot"
@@ -60,7 +60,7 @@ class Running:
         if not services.enabled(self.service):
             services.enable(self.service)
         digest = self._digest(machine)
-        if processes(machine, self.program) and machine.read(self._record) != digest:
+        if processes(machine, self.program) and self._outdated(machine):
             stop(machine, self.service, self.program, self.clock)
         if not processes(machine, self.program):
             services.start(self.service)
@@ -68,7 +68,12 @@ class Running:
             raise Transient(
                 f"{self.service} does not work {self.timeout:g} s after its start{self._why(machine)}"
             )
-        machine.write(self._record, digest, mode=0o600)
+        if self.reads:
+            machine.write(self._record, digest, mode=0o600)
+
+    def _outdated(self, machine: Machine) -> bool:
+        """Tell whether a file changed since the daemon's start, or nobody knows: a run was killed before it told."""
+        return bool(self.reads) and machine.read(self._record) != self._digest(machine)
 
     @property
     def _record(self) -> str:

@@ -97,6 +97,18 @@ def test_a_daemon_is_restarted_when_what_it_reads_at_its_start_changed(tmp_path:
     assert done == ["start", "stop", "start"]
 
 
+def test_a_daemon_that_reads_nothing_at_its_start_alone_is_not_restarted_by_the_run_after_a_kill(
+    tmp_path: Path,
+) -> None:
+    host, done = sysv(tmp_path)
+    step = Running("slurmd", "slurmd", clock=Hands().clock())
+    SystemV(host).start("slurmd")  # and then the run is killed
+    assert step.lacking(host) == "let slurmd start at boot"
+    step.make(host)
+    assert step.lacking(host) is None
+    assert done == ["start"]
+
+
 def test_a_daemon_that_does_not_work_is_told_with_the_last_words_of_its_log(tmp_path: Path) -> None:
     host, _ = sysv(tmp_path)
     (tmp_path / "log").write_text("[1] info\n[2] fatal: no key\n[3] bye\n")
