@@ -140,17 +140,24 @@ class InitScript:
 def stop(machine: Machine, service: str, program: str, clock: Clock) -> None:
     """Stop a service and see it gone. Raises OperationFailed when it lives on.
 
-    As systemd does it, what does not heed the order is killed: a slurmdbd that was told to end while it waited for its
-    database hears no later order, and scripts of System V only ask.
+    As systemd does it, what does not heed the order is killed. Scripts of System V do not see whether anybody heard it,
+    nor, in a container without CAP_SYS_PTRACE, which daemons of other users run the program that they look for
+    (start-stop-daemon(8), --exec): hence the order is given by process, too.
     """
     manager(machine).stop(service)
+    if left := processes(machine, program):
+        _signal(machine, "TERM", left)
     if clock.wait_until(lambda: not processes(machine, program), _HEEDS):
         return
     log.warning("%s does not stop within %g s: killing it", service, _HEEDS)
     if deaf := processes(machine, program):
-        machine.runner.run(["kill", "-KILL", *map(str, deaf)], timeout=10)
+        _signal(machine, "KILL", deaf)
     if not clock.wait_until(lambda: not processes(machine, program), 10):
         raise OperationFailed(f"{service} does not stop")
+
+
+def _signal(machine: Machine, signal: str, ids: list[int]) -> None:
+    machine.runner.run(["kill", f"-{signal}", *map(str, ids)], timeout=10)
 
 
 def last_words(machine: Machine, log: str) -> str:

@@ -142,15 +142,30 @@ def test_a_daemon_that_hears_no_order_to_end_is_killed(tmp_path: Path) -> None:
     def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
         if argv[0] == "kill":
             killed.append(argv)
-            (tmp_path / "proc/7/status").unlink()
+            if argv[1] == "-KILL":
+                (tmp_path / "proc/7/status").unlink()
         return Completed(argv, 0, "", "")
 
     host, _ = machine(tmp_path, answer)
     process(tmp_path, 7, "slurmdbd")
     clock = Hands()
     stop(host, "slurmdbd", "slurmdbd", clock.clock())
-    assert killed == [("kill", "-KILL", "7")]
+    assert killed == [("kill", "-TERM", "7"), ("kill", "-KILL", "7")]
     assert clock.time >= 60
+
+
+def test_a_daemon_that_its_script_does_not_find_is_told_to_end(tmp_path: Path) -> None:
+    def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        if argv[:2] == ("kill", "-TERM"):
+            (tmp_path / "proc/7/status").unlink()
+        return Completed(argv, 0, "", "")
+
+    host, recorder = machine(tmp_path, answer)
+    process(tmp_path, 7, "sackd")
+    clock = Hands()
+    stop(host, "sackd", "sackd", clock.clock())
+    assert recorder.calls == [("service", "sackd", "stop"), ("kill", "-TERM", "7")]
+    assert clock.slept == []
 
 
 def test_a_daemon_that_cannot_even_be_killed_is_told(tmp_path: Path) -> None:
