@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,21 +24,18 @@ from docker.models.containers import Container
 
 from hpadmin import request
 from hpadmin.errors import InvalidInput, OperationFailed
-from hpadmin.lab import faults, image, machine, own_agent, rebooting, replacing, telling
+from hpadmin.lab import faults, image, machine, own_agent, rebooting, replacing, telling, waiting
 from hpadmin.lab.engine import ContainerRunner, connect, engine_errors
 from hpadmin.lab.facts import LabInstance, allocate, resource_config
-from hpadmin.lab.machine import LABEL, LOG, LabNode, SeenNode
+from hpadmin.lab.machine import LABEL, LabNode, SeenNode
 from hpadmin.lab.network import create_network, remove_network, subnet_of
 from hpadmin.model import NodeType
-from hpadmin.slurm.hostlist import expand, fold
 
 Say = Callable[[str], None]
 
 CONTAINER_PROFILE = "profile: container\n"
 """``lifecycle.yaml`` of a node that is a container: no control groups, hardware that is not there."""
 
-_POLL = 0.5
-"""Seconds between two looks at what is awaited."""
 _PARALLEL = 8
 """Requests to the engine at a time."""
 _ENGINE_SECONDS = 300
@@ -170,80 +166,18 @@ class Lab:
 
         Raises OperationFailed with the names and causes when a node failed or `timeout` seconds passed.
         """
-        deadline = time.monotonic() + timeout
-        pending = self.look()
-        last: dict[str, str] = {}
-        while pending:
-            looked, others = pending[:_PARALLEL], pending[_PARALLEL:]
-            for node in looked:
-                if last.get(node.instance.name) != node.status:
-                    say(f"{node.instance.name} ({node.instance.hostname}): {node.status}")
-                    last[node.instance.name] = node.status
-            failed = [n for n in looked if n.status.startswith("failed") or n.running == "exited"]
-            if failed:
-                raise OperationFailed(
-                    f"{len(failed)} nodes did not become ready: "
-                    + "; ".join(
-                        f"{node.instance.name}: {telling.last_words(self, node) or node.status}"
-                        for node in failed
-                    ),
-                    hint=f"hpadmin lab exec {failed[0].instance.name} -- cat {LOG}",
-                )
-            pending = [*others, *(node for node in looked if node.status != "ready")]
-            if not pending:
-                break
-            if time.monotonic() > deadline:
-                names = ", ".join(node.instance.name for node in pending)
-                raise OperationFailed(f"not ready after {timeout:g} s: {names}")
-            time.sleep(_POLL)
-            # A few at a time, in turn: each look is work for the host, whose processors the nodes want.
-            looked, others = pending[:_PARALLEL], pending[_PARALLEL:]
-            pending = [*self._look_at(node.container for node in looked), *others]
-        self.wait_schedulable(timeout=max(60.0, deadline - time.monotonic()), say=say)
+        waiting.until_ready(self, timeout=timeout, say=say)
 
     def wait_schedulable(self, *, timeout: float, say: Say, nodes: Iterable[str] | None = None) -> None:
         """Wait until Slurm has the compute nodes (all, or `nodes` by host name) idle or at work.
 
         Raises OperationFailed with each other node's state and reason when `timeout` seconds passed.
         """
-        wanted = (
-            set(nodes)
-            if nodes is not None
-            else {node.instance.hostname for node in self.nodes() if node.role == "compute"}
-        )
-        deadline = time.monotonic() + timeout
-        said = ""
-        while True:
-            states = self.slurm_states()
-            waiting = {
-                name: states.get(name, "unknown to Slurm")
-                for name in wanted
-                if not _usable(states.get(name, ""))
-            }
-            if not waiting:
-                say(f"Slurm has {len(wanted)} compute nodes ready")
-                return
-            summary = f"Slurm waits for {fold(sorted(waiting))}"
-            if summary != said:
-                say(summary)
-                said = summary
-            if time.monotonic() > deadline:
-                raise OperationFailed(
-                    f"not schedulable after {timeout:g} s: "
-                    + ", ".join(f"{name} ({state})" for name, state in sorted(waiting.items()))
-                )
-            time.sleep(_POLL)
+        waiting.until_schedulable(self, timeout=timeout, say=say, nodes=nodes)
 
     def slurm_states(self) -> dict[str, str]:
         """Return host name to state, as ``sinfo`` on the controller tells it; empty while it does not answer."""
-        with contextlib.suppress(OperationFailed):
-            said = self.runner(self.controller().instance.name).run(
-                ["sinfo", "-h", "-o", "%N|%T"], timeout=30
-            )
-            if said.returncode == 0:
-                lines = (line.split("|", 1) for line in said.stdout.splitlines())
-                return {name: state for hosts, state in lines for name in expand(hosts)}
-        return {}
+        return waiting.slurm_states(self)
 
     # --- looking -------------------------------------------------------------------------------------------
 
@@ -259,7 +193,7 @@ class Lab:
 
     def look(self) -> list[SeenNode]:
         """Return the machines as `nodes` does, with how far the lifecycle of each is."""
-        return self._look_at(node.container for node in self.nodes())
+        return self.look_at(node.container for node in self.nodes())
 
     def node(self, name: str) -> LabNode:
         """Return one node by instance name, host name or instance id. Raises InvalidInput for an unknown one."""
@@ -332,7 +266,9 @@ class Lab:
 
     # --- the parts -----------------------------------------------------------------------------------------
 
-    def _look_at(self, names: Iterable[str]) -> list[SeenNode]:
+    def look_at(self, names: Iterable[str]) -> list[SeenNode]:
+        """Return those of these containers that are there, with how far the lifecycle of each is."""
+
         def look(name: str) -> SeenNode | None:
             with contextlib.suppress(docker.errors.NotFound):  # it may go while we look
                 return machine.look(self.client.containers.get(name))
@@ -419,11 +355,6 @@ class Lab:
             if found := machine.read_file(self.client.containers.get(node.container), telling.KEY):
                 return found
         return secrets.token_bytes(1024)
-
-
-def _usable(state: str) -> bool:
-    """Whether a node of this ``sinfo`` state runs jobs or could: no flag such as ``*`` (not answering) on it."""
-    return state in ("idle", "mixed", "allocated", "completing", "planned", "blocked")
 
 
 def _place(node: LabNode) -> tuple[int, str, int]:
