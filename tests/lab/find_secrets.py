@@ -1,11 +1,13 @@
 """Runs on a node: look for pieces of its keys wherever somebody else could read them.
 
-Prints the number of keys that it knows, and the files and processes that show a piece of one.
+Arguments: further files that hold a secret each. Prints the number of secrets that it knows, and the files, processes
+and commands that show a piece of one.
 """
 
 from __future__ import annotations
 
 import base64
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +24,7 @@ KEYS = (
 
 def keys() -> Iterator[Path]:
     """The files that hold keys; each must be closed to others."""
-    for path in (*KEYS, *ROOTS_OF_HOMES):
+    for path in (*KEYS, *ROOTS_OF_HOMES, *map(Path, sys.argv[1:])):
         if path.exists():
             if path.stat().st_mode & 0o077:
                 sys.exit(f"{path} is open to others")
@@ -35,6 +37,14 @@ ROOTS_OF_HOMES = (
     *Path("/etc/ssh").glob("ssh_host_*_key"),
 )
 
+ASKED = (
+    ("journalctl", "--all", "--no-pager", "--output=export"),
+    ("systemctl", "show", "--all"),
+    ("systemctl", "show", "--all", "*"),
+    ("systemctl", "cat", "*"),
+)
+"""What tells the journal, with the fields that journald adds, and units with all that they are given."""
+
 
 def pieces(secret: bytes) -> Iterator[bytes]:
     """A key as it is, and as programs print bytes."""
@@ -43,7 +53,9 @@ def pieces(secret: bytes) -> Iterator[bytes]:
         yield b"".join(secret.splitlines()[3:5])[:40]
         yield secret.splitlines()[4][:30]
     else:
-        yield from (secret[:24], secret.hex()[:40].encode(), base64.b64encode(secret)[:40])
+        # The end of a token, as its beginning is that of all of its kind.
+        yield from (secret[:24], secret.strip()[-24:])
+        yield from (secret.hex()[:40].encode(), base64.b64encode(secret)[:40])
         yield repr(secret)[2:40].encode()
 
 
@@ -59,18 +71,32 @@ def readable() -> Iterator[Path]:
         yield from (process / "cmdline", process / "environ")
 
 
+def said() -> Iterator[tuple[str, bytes]]:
+    """What systemd tells, where it runs: each command and its output."""
+    if not Path("/run/systemd/system").is_dir():
+        return
+    for command in ASKED:
+        told = subprocess.run(command, capture_output=True, check=False).stdout
+        if not told:
+            sys.exit(f"{' '.join(command)} said nothing")
+        yield " ".join(command), told
+
+
+def contents() -> Iterator[tuple[str, bytes]]:
+    """All that is looked through: where it is, and what is there."""
+    for path in readable():
+        try:
+            yield str(path), path.read_bytes()
+        except OSError:
+            continue
+    yield from said()
+
+
 def main() -> None:
     """Look, and print what was found."""
     known = list(keys())
     wanted = [piece for path in known for piece in pieces(path.read_bytes())]
-    found = []
-    for path in readable():
-        try:
-            data = path.read_bytes()
-        except OSError:
-            continue
-        if any(piece in data for piece in wanted):
-            found.append(str(path))
+    found = [where for where, data in contents() if any(piece in data for piece in wanted)]
     sys.stdout.write(f"{len(known)} {sorted(found)}\n")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpadmin.lab.cluster import Lab
-from tests.support import labs
+from tests.support import labs, secrets
 
 pytestmark = pytest.mark.lab
 
@@ -129,21 +129,8 @@ def test_users_see_their_own_jobs_alone(site: Site) -> None:
 
 
 def test_slurmrestd_answers_who_shows_a_token_and_nobody_else(site: Site) -> None:
-    token = site.run("controller-1", "scontrol", "token", "username=ann").strip().partition("=")[2]
-    # curl(1) is not on the nodes, and the token must not stand on a command line.
-    program = (
-        "import sys, urllib.request, urllib.error\n"
-        "token = sys.stdin.readline().strip()\n"
-        "url = 'http://127.0.0.1:6820/slurm/v0.0.41/ping'\n"
-        "for headers in ({'X-SLURM-USER-NAME': 'ann', 'X-SLURM-USER-TOKEN': token}, {}):\n"
-        "    try:\n"
-        "        print(urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=120).status)\n"
-        "    except urllib.error.HTTPError as error:\n"
-        "        print(error.code)\n"
-    )
-    runner = site.lab.runner("controller-1")
-    done = runner.run(["/opt/hpadmin/bin/python3", "-c", program], stdin=f"{token}\n", timeout=60).check()
-    assert done.stdout.split() == ["200", "401"]
+    controller = site.lab.runner("controller-1")
+    assert secrets.answers_of_slurmrestd(controller, secrets.token(controller)) == ["200", "401"]
 
 
 SNAPSHOT = (
@@ -206,21 +193,11 @@ def test_a_dry_run_says_nothing_to_do_and_does_nothing(site: Site) -> None:
     assert site.run("cpu-1", "cat", STATE) == before
 
 
-FIND_SECRETS = (Path(__file__).parent / "find_secrets.py").read_text()
-"""Runs on a node; prints how many keys there are, and where a piece of one can be read."""
-
-
 def test_no_secret_is_in_logs_processes_environments_or_files_that_others_can_read(site: Site) -> None:
     runner = site.lab.runner("controller-1")
     for node in NODES:
-        done = (
-            site.lab.runner(node)
-            .run(["/opt/hpadmin/bin/python3", "-"], stdin=FIND_SECRETS, timeout=180)
-            .check()
-        )
-        count, _, found = done.stdout.strip().partition(" ")
-        assert int(count) >= 3, node
-        assert found == "[]", node
+        count, places = secrets.shown(site.lab.runner(node))
+        assert (count >= 3, places) == (True, "[]"), node
     # The database's password is the one that was made here; nobody comes in without it.
     password = site.run("controller-1", "cat", "/etc/hpadmin/database-password").strip()
     assert f'StoragePass="{password}"' in site.run("controller-1", "cat", "/etc/slurm/slurmdbd.conf")
