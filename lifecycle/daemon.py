@@ -12,6 +12,7 @@ from lifecycle.machine import Machine
 from lifecycle.retry import Clock
 from lifecycle.services import manager, processes
 from lifecycle.step import File, Transient
+from lifecycle.words import Words, last_words
 
 log = logging.getLogger("lifecycle")
 
@@ -35,6 +36,10 @@ class Running:
     """A command that succeeds once the daemon does its work; without one, its process is enough."""
     log: str = ""
     """Where it says why it does not start."""
+    vain: tuple[str, ...] = ()
+    """Beginnings of errors in `log` after which no waiting helps: what it was configured with is refused."""
+    advice: str = ""
+    """What to do about one of `vain`."""
     timeout: float = 60.0
     clock: Clock = field(default_factory=Clock)
 
@@ -60,16 +65,21 @@ class Running:
         if not services.enabled(self.service):
             services.enable(self.service)
         digest = self._digest(machine)
-        if processes(machine, self.program) and self._outdated(machine):
+        current = bool(processes(machine, self.program)) and not self._outdated(machine)
+        if processes(machine, self.program) and not current:
             stop(machine, self.service, self.program, self.clock)
-        if not processes(machine, self.program):
-            services.start(self.service)
-        if not self.clock.wait_until(lambda: self._answers(machine), self.timeout):
+        words = Words(machine, self.log) if self.log else None
+        if not current:
+            # One that runs again by itself, as on a machine that is still booting, has read what is there.
+            if not processes(machine, self.program):
+                services.start(self.service)
+            # Before it answers: one that waits for others, as slurmdbd does for its database, is not started anew.
+            if self.reads:
+                machine.write(self._record, digest, mode=0o600)
+        if not self.clock.wait_until(lambda: self._settled(machine, words), self.timeout):
             raise Transient(
                 f"{self.service} does not work {self.timeout:g} s after its start{self._why(machine)}"
             )
-        if self.reads:
-            machine.write(self._record, digest, mode=0o600)
 
     def _outdated(self, machine: Machine) -> bool:
         """Tell whether a file changed since the daemon's start, or nobody knows: a run was killed before it told."""
@@ -82,6 +92,20 @@ class Running:
     def _digest(self, machine: Machine) -> bytes:
         sums = [hashlib.sha256(machine.read(path) or b"").hexdigest() for path in self.reads]
         return "".join(f"{sum_}  {path}\n" for sum_, path in zip(sums, self.reads, strict=True)).encode()
+
+    def _settled(self, machine: Machine, words: Words | None) -> bool:
+        """Tell whether it works; if not, pass on what it says. Raises OperationFailed when it never will."""
+        if self._answers(machine):
+            return True
+        for said in words.new() if words else ():
+            log.warning("  %s says: %s", self.service, said)
+            if said.startswith(self.vain):
+                # It would ask again and again, and hears no order to end meanwhile (see `stop`).
+                kill(machine, self.program)
+                raise OperationFailed(f"{self.service} is refused: {said}", hint=self.advice)
+            if said.startswith("fatal:"):
+                raise Transient(f"{self.service} ended: {said}")
+        return False
 
     def _answers(self, machine: Machine) -> bool:
         if not processes(machine, self.program):
@@ -114,10 +138,9 @@ class Stopped:
         return f"keep {self.service} from starting at boot" if services.enabled(self.service) else None
 
     def make(self, machine: Machine) -> None:
-        services = manager(machine)
-        services.disable(self.service)
-        if processes(machine, self.program):
-            stop(machine, self.service, self.program, self.clock)
+        manager(machine).disable(self.service)
+        # Also one without a process: on a machine that is still booting, its turn to be started may come yet.
+        stop(machine, self.service, self.program, self.clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +173,16 @@ def stop(machine: Machine, service: str, program: str, clock: Clock) -> None:
     if clock.wait_until(lambda: not processes(machine, program), _HEEDS):
         return
     log.warning("%s does not stop within %g s: killing it", service, _HEEDS)
-    if deaf := processes(machine, program):
-        _signal(machine, "KILL", deaf)
+    kill(machine, program)
     if not clock.wait_until(lambda: not processes(machine, program), 10):
         raise OperationFailed(f"{service} does not stop")
 
 
+def kill(machine: Machine, program: str) -> None:
+    """Kill a service's processes, if there are any."""
+    if found := processes(machine, program):
+        _signal(machine, "KILL", found)
+
+
 def _signal(machine: Machine, signal: str, ids: list[int]) -> None:
     machine.runner.run(["kill", f"-{signal}", *map(str, ids)], timeout=10)
-
-
-def last_words(machine: Machine, log: str) -> str:
-    """Return what a log said last about an error, as the end of a message; empty when it said nothing."""
-    lines = (machine.read(log) or b"")[-20000:].decode(errors="replace").splitlines()
-    telling = [line for line in lines if "fatal:" in line or "error:" in line]
-    return f"; {log} says: {telling[-1].strip()}" if telling else ""

@@ -1,6 +1,7 @@
 """Where keys and passwords come from. They are read when they are needed and never printed.
 
-`DirectorySecrets` is a folder that only root can read; `ManagerSecrets` is AWS Secrets Manager.
+`DirectorySecrets` is a folder that only root can read; `ManagerSecrets` is AWS Secrets Manager. A name that is an ARN
+says itself where its secret is: AWS Secrets Manager is asked with every source, unless the folder has that name.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class DirectorySecrets:
 
     def get(self, name: str) -> bytes:
         path = self.folder / name
+        if _is_arn(name) and not path.exists():
+            return ManagerSecrets().get(name)
         for checked in (self.folder, path):
             try:
                 found = checked.stat()
@@ -55,8 +58,8 @@ class ManagerSecrets:
         import boto3
         from botocore import exceptions
 
-        identifier = name if name.startswith("arn:") else f"{self.prefix}{name}"
-        region = identifier.split(":")[3] if identifier.startswith("arn:") else None
+        identifier = name if _is_arn(name) else f"{self.prefix}{name}"
+        region = identifier.split(":")[3] if _is_arn(identifier) else None
         try:
             client = boto3.client("secretsmanager", region_name=region)
             answer = client.get_secret_value(SecretId=identifier)
@@ -74,6 +77,8 @@ class NoSecrets:
     """A cluster without a source of secrets: the image brings its key."""
 
     def get(self, name: str) -> bytes:
+        if _is_arn(name):
+            return ManagerSecrets().get(name)
         raise OperationFailed(
             f"the secret {name} is needed and no source of secrets is set",
             hint="set `secrets` in lifecycle.yaml",
@@ -93,3 +98,7 @@ def source(text: str) -> Secrets:
     if text == "none":
         return NoSecrets()
     raise InvalidInput(f"secrets must be a folder, secretsmanager:PREFIX or none, not {text!r}")
+
+
+def _is_arn(name: str) -> bool:
+    return name.startswith("arn:")

@@ -44,6 +44,11 @@ PROLOG = "/usr/local/lib/hpadmin/prolog"
 EPILOG = "/usr/local/lib/hpadmin/epilog"
 """Where every node has the programs that slurm.conf names."""
 
+DATABASE_CA = "database-ca.pem"
+"""In the bundle: certificates of the authorities that an external database's certificate is signed by."""
+DATABASE_CA_FILE = f"/etc/hpadmin/{DATABASE_CA}"
+"""Where the controller has them."""
+
 DEVICE_NAMES: Mapping[str, str] = {"gpu": "/dev/nvidia", "neuron": "/dev/neuron"}
 """Device nodes by `Hardware.accelerator_kind`, without their number."""
 
@@ -90,11 +95,14 @@ class Settings:
 def load(bundle: Path) -> Settings:
     """Read `lifecycle.yaml` of a bundle; without one all defaults hold. Raises InvalidInput with all problems."""
     path = bundle / FILE
-    if not path.exists():
-        return Settings()
-    source = read_source(path)
-    document = parse(source.text, origin=source.origin)
-    return from_data(document.value or {}, str(path), list(document.problems))
+    found = Settings()
+    if path.exists():
+        source = read_source(path)
+        document = parse(source.text, origin=source.origin)
+        found = from_data(document.value or {}, str(path), list(document.problems))
+    if (bundle / DATABASE_CA).exists():
+        found = dataclasses.replace(found, slurm={"storage_ca": DATABASE_CA_FILE, **found.slurm})
+    return found
 
 
 def from_data(data: Any, origin: str, problems: list[Problem] | None = None) -> Settings:
@@ -117,12 +125,18 @@ def from_data(data: Any, origin: str, problems: list[Problem] | None = None) -> 
     return Settings(**values)
 
 
-def site_file(settings: Settings, cluster: Cluster) -> str:
-    """Return the text of /etc/hpadmin/site.yaml: with it, ``hpadmin config`` on the controller means the same."""
+def site_file(settings: Settings, cluster: Cluster, storage_user: str) -> str:
+    """Return the text of /etc/hpadmin/site.yaml: with it, ``hpadmin config`` on the controller means the same.
+
+    `storage_user` is the database's user, where an external database's secret names one.
+    """
     # Imported here: only a controller writes the file.
     import yaml
 
-    text: str = yaml.safe_dump(_site(settings, cluster), sort_keys=True)
+    chosen = _site(settings, cluster)
+    if storage_user != RenderOptions().storage_user:
+        chosen["storage_user"] = storage_user
+    text: str = yaml.safe_dump(chosen, sort_keys=True)
     return "# Written by hpadmin's lifecycle from the bundle's lifecycle.yaml.\n" + text
 
 

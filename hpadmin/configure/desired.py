@@ -240,6 +240,7 @@ def _accounting(cluster: Cluster, options: RenderOptions, devices: bool) -> dict
         "storage_name": (external and external.name) or _database_name(cluster),
         "storage_user": options.storage_user,
         "storage_password": options.storage_password,
+        "storage_ca": options.storage_ca,
         "external": external is not None,
     }
 

@@ -67,6 +67,9 @@ class RenderOptions:
     storage_user: str = "slurm"
     storage_password: str | None = field(default=None, repr=False)
     """Password of the accounting database; None when MariaDB knows the user by the local socket."""
+    storage_ca: str | None = None
+    """File with the authorities' certificates that an external database's own is checked against (slurmdbd.conf(5),
+    StorageParameters SSL_CA); None leaves it to the client library, whether and how it uses TLS."""
 
 
 CONTAINER = RenderOptions(

@@ -25,13 +25,15 @@ _PATH = re.compile(r"/[A-Za-z0-9._/+-]*")
 _SCRIPT = re.compile(r"(/[A-Za-z0-9._/+-]*/)?[A-Za-z0-9][A-Za-z0-9._+-]*")
 _SETTING = re.compile(r"[A-Z][A-Za-z0-9]*")
 _UNSAFE = re.compile(r"""[^ -~]|[#"'\\]|^$""")
+DATABASE_USER = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _PATTERNS = {
     "release": (re.compile(r"[0-9]{2}\.[0-9]{2}(\.[0-9]+)?"), "a Slurm release such as 24.11"),
     "slurm_user": (re.compile(r"[a-z_][a-z0-9_-]{0,31}"), "a user name"),
-    "storage_user": (re.compile(r"[A-Za-z0-9_.-]{1,80}"), "a database user"),
+    "storage_user": (DATABASE_USER, "a database user"),
     "state_directory": (_PATH, "an absolute path"),
     "spool_directory": (_PATH, "an absolute path"),
     "log_directory": (_PATH, "an absolute path"),
+    "storage_ca": (_PATH, "an absolute path"),
     "device_prefix": (_PATH, "an absolute path"),
     "mail_program": (_PATH, "an absolute path"),
     "device_files": (_PATH, "an absolute path"),

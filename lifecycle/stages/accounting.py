@@ -7,10 +7,12 @@ then refuse each other (CLUSTER ID MISMATCH).
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from hpadmin.configure import site
 from hpadmin.configure.options import RenderOptions
 from hpadmin.errors import OperationFailed
 from hpadmin.slurm.command import Completed
@@ -18,7 +20,7 @@ from lifecycle.daemon import Running, Stopped
 from lifecycle.engine import Stage
 from lifecycle.machine import Machine
 from lifecycle.retry import Retry
-from lifecycle.settings import render_options
+from lifecycle.settings import DATABASE_CA, DATABASE_CA_FILE, render_options
 from lifecycle.situation import Situation
 from lifecycle.stages.accounts import users
 from lifecycle.step import Directory, File, Step, Transient
@@ -34,7 +36,12 @@ innodb_buffer_pool_size=128M
 """
 """skip-networking: slurmdbd uses the socket, so nobody can try passwords from elsewhere."""
 CREDENTIAL_FILE = "/etc/hpadmin/database-password"
-"""The password of slurmdbd's user in a database on the controller. ``hpadmin config`` finds it there, too."""
+"""The password of slurmdbd's user, made here or an external database's; ``hpadmin config`` finds it there, too."""
+_GENERATED = re.compile(rb"[A-Za-z0-9_-]{43}")
+"""A password made here: nothing that SQL or slurmdbd.conf could read differently."""
+REFUSED = tuple(f"error: mysql_real_connect failed: {number} " for number in (1044, 1045, 1698))
+"""What slurmdbd says when the database does not take its user (src/database/mysql_common.c): MariaDB's
+ER_DBACCESS_DENIED_ERROR, ER_ACCESS_DENIED_ERROR and ER_ACCESS_DENIED_NO_PASSWORD_ERROR."""
 
 
 def wanted(situation: Situation) -> bool:
@@ -47,30 +54,48 @@ def local(situation: Situation) -> bool:
     return situation.cluster.accounting_database is None
 
 
-def credentials(machine: Machine, situation: Situation, options: RenderOptions) -> RenderOptions:
-    """Return the options with user and password of the database, where the cluster keeps accounts.
+def with_secret(situation: Situation, options: RenderOptions) -> RenderOptions:
+    """Return the options with user and password of an external database, where the request names one.
 
-    Those of an external one are in the secret that the request names, as RDS keeps it in Secrets Manager: JSON
-    with `username` and `password`. Raises OperationFailed, telling nothing of the secret, when it cannot be had
-    or is none.
+    They are in the secret that the request names, as RDS keeps it in Secrets Manager: JSON with `username` and
+    `password`. Raises OperationFailed, telling nothing of the secret, when it cannot be had or is none.
     """
     database = situation.cluster.accounting_database
     if database is None:
-        return replace(options, storage_password=password(machine)) if wanted(situation) else options
+        return options
     try:
         secret = json.loads(situation.secrets.get(database.secret_arn))
-        return replace(options, storage_user=secret["username"], storage_password=secret["password"])
+        user, known = secret["username"], secret["password"]
     except (ValueError, KeyError, TypeError):
+        user = known = None
+    if not (isinstance(user, str) and isinstance(known, str) and user and known):
         # Without the cause: an error of the parser may quote what it could not parse.
         raise OperationFailed(
             f"the secret {database.secret_arn} is no JSON object with username and password"
-        ) from None
+        )
+    if not site.DATABASE_USER.fullmatch(user):
+        raise OperationFailed(f"the secret {database.secret_arn} has a username that is none: {user!r}")
+    return replace(options, storage_user=user, storage_password=known)
+
+
+def access(situation: Situation, options: RenderOptions) -> Iterator[Step]:
+    """Yield the files by which an external database is reached; ``hpadmin config`` reads the password, too."""
+    yield File(CREDENTIAL_FILE, f"{options.storage_password}\n", 0o600)
+    authorities = situation.bundle / DATABASE_CA
+    if authorities.exists():
+        yield File(DATABASE_CA_FILE, authorities.read_bytes())
+
+
+def credentials(machine: Machine, situation: Situation, options: RenderOptions) -> RenderOptions:
+    """Return the options with the password of a database on the controller, where there is one."""
+    own = wanted(situation) and local(situation)
+    return replace(options, storage_password=password(machine)) if own else options
 
 
 def password(machine: Machine) -> str | None:
-    """Return the generated password; None before there is one."""
-    found = machine.read(CREDENTIAL_FILE)
-    return found.decode("ascii").strip() if found else None
+    """Return the generated password; None before there is one, or where the file has that of an external database."""
+    found = (machine.read(CREDENTIAL_FILE) or b"").strip()
+    return found.decode("ascii") if _GENERATED.fullmatch(found) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +106,6 @@ class Password:
         return None if password(machine) else f"make {CREDENTIAL_FILE}"
 
     def make(self, machine: Machine) -> None:
-        # Letters, digits, - and _: nothing that SQL or slurmdbd.conf could read differently.
         machine.write(CREDENTIAL_FILE, f"{secrets.token_urlsafe(32)}\n".encode(), mode=0o600)
 
 
@@ -180,13 +204,26 @@ def database(situation: Situation) -> Iterator[Step]:
     yield Running(
         "slurmdbd",
         "slurmdbd",
-        reads=(configuration,),
+        reads=(configuration, *_authorities(options)),
         probe=("sacctmgr", "-nP", "show", "cluster"),
         log=f"{options.log_directory}/slurmdbd.log",
+        vain=REFUSED,
+        advice=_advice(situation),
         timeout=120,
     )
     name = situation.cluster.name.lower()
     yield Registered("cluster", name, (name,), "cluster")
+
+
+def _authorities(options: RenderOptions) -> tuple[str, ...]:
+    return (options.storage_ca,) if options.storage_ca else ()
+
+
+def _advice(situation: Situation) -> str:
+    database = situation.cluster.accounting_database
+    if database is None:
+        return ""
+    return f"{database.endpoint} must take the user and the password that are in the secret {database.secret_arn}"
 
 
 def no_database(situation: Situation) -> Iterator[Step]:

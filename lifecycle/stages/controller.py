@@ -45,9 +45,13 @@ def configuration(situation: Situation) -> Iterator[Step]:
     options = render_options(situation.settings, situation.cluster)
     yield Directory(options.log_directory, 0o755, options.slurm_user)
     yield Directory(situation.conf_dir)
-    yield File(SITE_FILE, site_file(situation.settings, situation.cluster))
-    if accounting.wanted(situation) and accounting.local(situation):
-        yield accounting.Password()
+    if accounting.wanted(situation):
+        if accounting.local(situation):
+            yield accounting.Password()
+        else:
+            options = accounting.with_secret(situation, options)
+            yield from accounting.access(situation, options)
+    yield File(SITE_FILE, site_file(situation.settings, situation.cluster, options.storage_user))
     yield Applied(
         situation.cluster,
         options,

@@ -116,8 +116,9 @@ def rotation(others: str) -> str:
     for daemon in SLURM_LOGS:
         log = f"/var/log/slurm/{daemon}.log"
         if log not in others:
-            # SIGUSR2 makes Slurm's daemons open their logs anew (slurmctld(8), SIGNALS).
-            script = ("postrotate", f"    pkill -USR2 -x {daemon} || true", "endscript")
+            # SIGUSR2 makes Slurm's daemons open their logs anew (slurmctld(8), SIGNALS). One that was reconfigured may
+            # have another name (see `lifecycle.services.processes`).
+            script = ("postrotate", f"    pkill -USR2 -x '{daemon}(-wlm)?' || true", "endscript")
             parts.append(_rotated(log, ("missingok", "nocreate", "delaycompress", *script)))
     return "\n".join(parts) + "\n"
 

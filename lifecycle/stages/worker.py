@@ -11,7 +11,7 @@ from hpadmin.model import Node, NodeType
 from hpadmin.request.catalog import real_memory
 from hpadmin.slurm.command import Completed
 from hpadmin.topology.imex import NODES_CONFIG, imex_domains
-from lifecycle.daemon import InitScript, Running, Stopped, last_words
+from lifecycle.daemon import InitScript, Running, Stopped
 from lifecycle.engine import Stage
 from lifecycle.initscripts import SACKD, SLURMD, Daemon
 from lifecycle.machine import Machine
@@ -19,6 +19,7 @@ from lifecycle.retry import Clock, Retry
 from lifecycle.settings import render_options
 from lifecycle.situation import Situation
 from lifecycle.step import Absent, Directory, File, Step, Transient
+from lifecycle.words import last_words
 
 _WAIT = Retry(deadline=3600, base=0.5, cap=5)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import docker
@@ -47,6 +47,7 @@ class Bare:
         legacy: bool = False,
         home: bool = False,
         systemd: bool = False,
+        request: Mapping[str, Any] | None = None,
     ) -> None:
         self.client = client
         self.tag = tag
@@ -57,6 +58,7 @@ class Bare:
         self.legacy = legacy
         self.home = home
         self.systemd = systemd
+        self.request = request or {}
 
     def start(self, *names: str) -> None:
         """Switch on machines ``<group>-1``, and give all of them their facts."""
@@ -94,7 +96,8 @@ class Bare:
     def tell(self, name: str) -> None:
         """Put facts, bundle and key on a machine."""
         request = labs.request(
-            *((group, "ml.c5.xlarge", 1, kind, partition) for group, kind, partition in GROUPS)
+            *((group, "ml.c5.xlarge", 1, kind, partition) for group, kind, partition in GROUPS),
+            **self.request,
         )
         if self.home:
             request = labs.with_home(request, FILE_SYSTEM)
@@ -204,11 +207,21 @@ def bare(
     legacy: bool = False,
     home: bool = False,
     systemd: bool = False,
+    request: Mapping[str, Any] | None = None,
 ) -> Iterator[Bare]:
-    """Machines that are switched on, removed at the end."""
+    """Machines that are switched on, removed at the end; `request` has further members of theirs."""
     client = connect()
     tag = image.ensure_node(client)
-    machines = Bare(client, tag, lifecycle=lifecycle, users=users, legacy=legacy, home=home, systemd=systemd)
+    machines = Bare(
+        client,
+        tag,
+        lifecycle=lifecycle,
+        users=users,
+        legacy=legacy,
+        home=home,
+        systemd=systemd,
+        request=request,
+    )
     try:
         machines.start(*names)
         yield machines

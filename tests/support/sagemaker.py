@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.support import awsjson
 
 
 @dataclass
@@ -99,37 +99,16 @@ class Cluster:
 def serving(cluster: Cluster) -> Iterator[str]:
     """Serve `cluster` on a free port; yields the endpoint's URL."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(operation: str, request: dict[str, Any]) -> awsjson.Answer | None:
+        with cluster.lock:
+            cluster.requests.append((operation, request))
+            queue = cluster.faults.get(operation, [])
+            fault = queue.pop(0) if queue else None
+            given = cluster.answer(operation, request, fault)
+        if fault and (fault.hang or fault.drop):
+            time.sleep(fault.hang)
+            return None
+        return given
 
-        def do_POST(self) -> None:
-            operation = self.headers["X-Amz-Target"].partition(".")[2]
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with cluster.lock:
-                cluster.requests.append((operation, request))
-                queue = cluster.faults.get(operation, [])
-                fault = queue.pop(0) if queue else None
-                status, answer = cluster.answer(operation, request, fault)
-            if fault and (fault.hang or fault.drop):
-                time.sleep(fault.hang)
-                self.close_connection = True
-                return
-            body = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/x-amz-json-1.1")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
-            """Keep quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with awsjson.serving(answer) as url:
+        yield url

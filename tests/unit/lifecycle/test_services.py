@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from lifecycle.packages import Packages
 from lifecycle.services import SystemV, processes
 from lifecycle.stages import extras, inventory
 from lifecycle.step import Transient
-from tests.unit.lifecycle.support import Hands, machine, situation
+from tests.unit.lifecycle.support import Hands, Recorder, machine, situation
 
 
 def process(root: Path, pid: int, name: str, *, state: str = "S", namespaces: str = "") -> None:
@@ -119,10 +120,56 @@ def test_a_daemon_that_does_not_work_is_told_with_the_last_words_of_its_log(tmp_
     broken, _ = machine(tmp_path, dead)
     step = Running("slurmd", "slurmd", log="/log", timeout=5, clock=Hands().clock())
     with pytest.raises(
-        Transient, match=r"slurmd does not work 5 s after its start; /log says: \[2\] fatal: no key"
+        Transient, match=r"slurmd does not work 5 s after its start; /log says: fatal: no key"
     ):
         step.make(broken)
     assert host
+
+
+def test_a_daemon_that_waits_for_others_is_not_started_anew(tmp_path: Path) -> None:
+    host, done = sysv(tmp_path)
+    step = Running(
+        "slurmd", "slurmd", reads=("/etc/default/slurmd",), probe=("ask",), timeout=5, clock=Hands().clock()
+    )
+    deaf = replace(host, runner=Recorder(lambda argv, stdin: Completed(argv, int(argv[0] == "ask"), "", "")))
+    for _ in range(2):
+        with pytest.raises(Transient, match="slurmd does not work 5 s after its start"):
+            step.make(deaf)
+    assert step.lacking(deaf) == "wait for slurmd"
+    assert done == ["start"]
+
+
+def test_a_daemon_that_is_refused_is_killed_and_not_waited_for(tmp_path: Path) -> None:
+    host, _ = sysv(tmp_path)
+    log = tmp_path / "log"
+    log.write_text("[0] error: refused: an earlier one\n")
+    asked: list[str] = []
+
+    def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        asked.append(argv[0])
+        log.write_text(log.read_text() + "[1] error: away\n")
+        if asked.count("ask") == 3:
+            log.write_text(log.read_text() + "[2] error: refused: no such user\n")
+        return Completed(argv, 1, "", "")
+
+    clock = Hands()
+    step = Running(
+        "slurmd",
+        "slurmd",
+        probe=("ask",),
+        log="/log",
+        vain=("error: refused",),
+        advice="know it",
+        clock=clock.clock(),
+    )
+    with pytest.raises(
+        OperationFailed, match=r"^slurmd is refused: error: refused: no such user$"
+    ) as refused:
+        step.make(replace(host, runner=Recorder(answer)))
+    assert refused.value.hint == "know it"
+    assert not isinstance(refused.value, Transient)
+    assert asked == ["ask", "ask", "ask", "kill"]
+    assert clock.time < 5
 
 
 def test_a_daemon_that_a_role_must_not_run_is_stopped_for_good(tmp_path: Path) -> None:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import stat
 import subprocess
-import traceback
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hpadmin.configure import desired, submission
-from hpadmin.configure.options import RenderOptions
+from hpadmin.configure import submission
 from hpadmin.errors import InvalidInput, OperationFailed
-from hpadmin.model import AccountingDatabase, Filesystem, NodeType
+from hpadmin.model import Filesystem, NodeType
 from hpadmin.slurm.command import Completed
 from lifecycle import secrets
 from lifecycle import settings as wishes
 from lifecycle.initscripts import SACKD, SLURMD, Daemon, script
-from lifecycle.machine import Machine
 from lifecycle.secrets import DirectorySecrets
 from lifecycle.settings import Settings, from_data, render_options
-from lifecycle.situation import Situation
-from lifecycle.stages import ALL, accounting, accounts, authentication, extras, identity, storage, worker
+from lifecycle.stages import ALL, accounts, authentication, extras, identity, storage, worker
 from lifecycle.step import Block, File, Transient
 from tests.unit.lifecycle.support import failing, machine, situation
 
@@ -367,87 +362,6 @@ def test_a_container_gets_no_control_groups(tmp_path: Path) -> None:
 def test_an_unknown_option_of_slurm_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"lifecycle.yaml"):
         render_options(Settings(slurm={"relase": "24.11"}), situation(tmp_path).cluster)
-
-
-# --- accounting -----------------------------------------------------------------------------------------------
-
-EXTERNAL = AccountingDatabase("db.example.com", 3306, "acct", "arn:aws:secretsmanager:us-west-2:1:secret:db")
-
-
-@dataclass(frozen=True)
-class OneSecret:
-    """A source that has one secret under every name."""
-
-    content: bytes
-
-    def get(self, name: str) -> bytes:
-        return self.content
-
-
-def external(tmp_path: Path, secret: bytes) -> Situation:
-    here = situation(tmp_path, NodeType.CONTROLLER, secrets=OneSecret(secret))
-    return replace(here, cluster=replace(here.cluster, accounting=True, accounting_database=EXTERNAL))
-
-
-def test_an_external_database_is_reached_with_the_secrets_user_and_password(tmp_path: Path) -> None:
-    here = external(tmp_path, b'{"username": "admin", "password": "s3cr3t"}')
-    options = accounting.credentials(Machine(tmp_path), here, RenderOptions())
-    assert (options.storage_user, options.storage_password) == ("admin", "s3cr3t")
-    assert "s3cr3t" not in repr(options)
-    assert not accounting.local(here)
-
-
-@pytest.mark.parametrize(
-    "secret", [b"s3cr3t", b'"s3cr3t"', b'{"password": "s3cr3t"', b'{"password": "s3cr3t"}']
-)
-def test_a_secret_that_is_none_is_refused_without_showing_it(tmp_path: Path, secret: bytes) -> None:
-    with pytest.raises(OperationFailed, match="is no JSON object with username and password") as error:
-        accounting.credentials(Machine(tmp_path), external(tmp_path, secret), RenderOptions())
-    shown = "".join(traceback.format_exception(error.value))
-    assert "s3cr3t" not in shown
-
-
-def test_a_database_of_ones_own_gets_a_password_that_is_made_once_and_is_roots_alone(tmp_path: Path) -> None:
-    box, _ = machine(tmp_path)
-    here = situation(tmp_path, NodeType.CONTROLLER, settings=Settings(accounting=True))
-    assert accounting.credentials(box, here, RenderOptions()).storage_password is None
-    step = accounting.Password()
-    assert step.lacking(box) == "make /etc/hpadmin/database-password"
-    step.make(box)
-    assert step.lacking(box) is None
-    file = tmp_path / "etc/hpadmin/database-password"
-    assert file.stat().st_mode & 0o777 == 0o600
-    made = accounting.credentials(box, here, RenderOptions()).storage_password
-    assert made
-    assert re.fullmatch(r"[A-Za-z0-9_-]{43}", made)
-    text = desired.render(
-        here.cluster, accounting.credentials(box, here, render_options(here.settings, here.cluster))
-    )
-    assert f'StoragePass="{made}"\n' in text["slurmdbd.conf"]
-    assert not [name for name, content in text.items() if made in content and name != "slurmdbd.conf"]
-
-
-def test_the_databases_password_is_told_to_mariadb_on_its_input_and_in_no_error(tmp_path: Path) -> None:
-    said = "ERROR 1064 (42000) at line 1: You have an error in your SQL syntax near {!r}"
-
-    def refuse(argv: tuple[str, ...], stdin: str | None) -> Completed:
-        assert made in (stdin or "")
-        return Completed(argv, 1, "", said.format(made))
-
-    box, recorder = machine(tmp_path, refuse)
-    accounting.Password().make(box)
-    made = accounting.password(box) or ""
-    with pytest.raises(Transient, match=r"near '\(not shown\)'") as error:
-        accounting.Database("slurm_acct_db", "slurm").make(box)
-    assert made not in "".join(traceback.format_exception(error.value))
-    assert not [call for call in recorder.calls if made in " ".join(call)]
-
-
-def test_a_cluster_without_accounts_has_no_password(tmp_path: Path) -> None:
-    box, _ = machine(tmp_path)
-    accounting.Password().make(box)
-    here = situation(tmp_path, NodeType.CONTROLLER)
-    assert accounting.credentials(box, here, RenderOptions()).storage_password is None
 
 
 def test_a_controller_that_is_too_busy_to_answer_is_asked_again(tmp_path: Path) -> None:
