@@ -75,8 +75,19 @@ class Bare:
             container.reload()
             self.run(name, "sh", "-c", "[ -e /dev/fuse ] || mknod /dev/fuse c 10 229")
             self.addresses[name] = container.attrs["NetworkSettings"]["Networks"][self.name]["IPAddress"]
+        self._name(names)
         for name in names:
             self.tell(name)
+
+    def _name(self, new: tuple[str, ...]) -> None:
+        """Let every machine find the new ones, and these all, by the names that a VPC's name service has.
+
+        slurmctld looks for the host of each srun: without an answer it tries for seconds, and nobody gets one of it.
+        """
+        for name in self.addresses:
+            found = [self.addresses[other] for other in (self.addresses if name in new else new)]
+            lines = "".join(f"{address} ip-{address.replace('.', '-')}\n" for address in found)
+            self.runner(name).run(["tee", "-a", "/etc/hosts"], stdin=lines, timeout=60).check()
 
     def _booted(self) -> dict[str, Any]:
         """What makes a container that boots with systemd, in control groups of its own."""
