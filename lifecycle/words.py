@@ -22,7 +22,7 @@ class Words:
     log: str
     _read: int = field(init=False)
     """How many bytes of the log are known."""
-    _told: str = field(init=False, default="")
+    _told: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self._read = self._size()
@@ -38,11 +38,8 @@ class Words:
             file.seek(max(self._read, size - _LAST))
             whole, newline, half = file.read(_LAST).rpartition(b"\n")
         self._read = size - len(half) if newline else self._read
-        found = []
-        for said in errors(whole):
-            if said != self._told:
-                found.append(said)
-            self._told = said
+        found = [said for said in dict.fromkeys(errors(whole)) if said not in self._told]
+        self._told.update(found)
         return found
 
     def _size(self) -> int:

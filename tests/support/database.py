@@ -40,10 +40,9 @@ class Database:
 
     def start(self) -> None:
         """Switch it on, and wait until it answers."""
-        tls = "--ssl-ca=/etc/mysql/ca.pem --ssl-cert=/etc/mysql/server.pem --ssl-key=/etc/mysql/server.key"
-        options = (
-            f"--user=mysql --bind-address=0.0.0.0 --socket={_SOCKET} --require-secure-transport=ON {tls}"
-        )
+        files = "--ssl-ca=/etc/mysql/ca.pem --ssl-cert=/etc/mysql/server.pem --ssl-key=/etc/mysql/server.key"
+        options = f"--user=mysql --bind-address=0.0.0.0 --skip-name-resolve --socket={_SOCKET}"
+        options = f"{options} --require-secure-transport=ON {files}"
         self._run("sh", "-c", f"setsid mariadbd {options} >/var/log/mariadbd.log 2>&1 </dev/null &")
         labs.wait_until(lambda: self.sql("SELECT 1;") == "1", 120, "the database answers")
 
