@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test test-unsettled unit lint bench images engine clean
+.PHONY: demo test unit lint bench images engine clean
 
 # Two at a time, a file's tests together: most of them wait for daemons.
 test: $(VENV)/.ready images
@@ -19,10 +19,6 @@ test: $(VENV)/.ready images
 
 demo: $(VENV)/.ready images
 	$(BIN)/python examples/demo.py
-
-# Fault scenarios that do not pass every time yet (CHANGELOG.md, Known).
-test-unsettled: $(VENV)/.ready images
-	$(BIN)/pytest -m unsettled $(PYTEST_ARGS)
 
 # Tests that need no container.
 unit: $(VENV)/.ready

@@ -50,6 +50,7 @@ def test_every_setting() -> None:
         "settings": {"MessageTimeout": 60, "TaskProlog": "/usr/bin/check --all"},
         "accounting": True,
         "storage_user": "slurm",
+        "storage_ca": "/etc/hpadmin/database-ca.pem",
     }
     assert given.keys() == {field.name for field in dataclasses.fields(RenderOptions)} - {"storage_password"}
     found = load(json.dumps(given))
