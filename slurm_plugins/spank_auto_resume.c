@@ -178,6 +178,10 @@ static void check_configuration(void)
 		not_in_place = "SchedulerParameters lacks permit_job_expansion";
 	} else if (!spares && (slurm_conf.prolog_flags & (PROLOG_FLAG_ALLOC | PROLOG_FLAG_CONTAIN))) {
 		not_in_place = "PrologFlags has Alloc or Contain";
+	} else if (!spares && slurm_conf.task_plugin &&
+		   (strstr(slurm_conf.task_plugin, "affinity") || strstr(slurm_conf.task_plugin, "cgroup"))) {
+		/* A job holds no cores of a node that joined it: steps that are bound to theirs fail there. */
+		not_in_place = "TaskPlugin binds tasks to cores";
 	} else if (!spares && asks_for_gres()) {
 		not_in_place = "Slurm adds no nodes to a job with GRES (--auto-resume-spares=K holds some)";
 		configured = false;

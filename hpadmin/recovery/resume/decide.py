@@ -85,5 +85,8 @@ def _why_not_in_place(request: Request, job: JobView, bad: tuple[str, ...], left
     if job.holds_blocks:
         return "Slurm lets no node of a block join a job that holds the block for itself (--exclusive=topo)"
     if not job.can_grow:
-        return "no node can join (permit_job_expansion is missing, disable_job_shrink is set, or PrologFlags has Alloc)"
+        return (
+            "no node can join (permit_job_expansion is missing, disable_job_shrink is set, PrologFlags has Alloc, "
+            "TaskPlugin binds tasks to cores, or the job does not hold whole nodes)"
+        )
     return ""

@@ -248,6 +248,16 @@ def prolog_at_allocation(flags: str) -> bool:
     return not _AT_ALLOCATION.isdisjoint(flags.lower().split(","))
 
 
+def cores_bound(task_plugin: str) -> bool:
+    """Tell whether this TaskPlugin binds tasks to the cores that the job holds.
+
+    A job that took over another's nodes holds no cores of the last of them: the two jobs' core bitmaps are laid over
+    each other from their beginnings (`job_resources_bits_copy`, src/common/job_resources.c). A step that is bound to
+    its cores fails there ("Slurmd could not execve job", "task_g_set_affinity: Invalid argument").
+    """
+    return any(word in task_plugin.lower() for word in ("affinity", "cgroup"))
+
+
 def job_view(detail: JobDetail, seen: Observation, configuration: Mapping[str, str]) -> JobView:
     held = tuple(expand(detail.info.nodes)) if detail.info.nodes else ()
     parameters = configuration.get("SchedulerParameters", "").split(",")
@@ -262,6 +272,9 @@ def job_view(detail: JobDetail, seen: Observation, configuration: Mapping[str, s
             "permit_job_expansion" in parameters
             and "disable_job_shrink" not in parameters
             and not prolog_at_allocation(configuration.get("PrologFlags", ""))
+            and not cores_bound(configuration.get("TaskPlugin", ""))
+            # On a node that others may share, Slurm gives the cores that the job does not hold to somebody else.
+            and detail.exclusive
         ),
         # Other topologies know no such thing (`_block_by_topology`, select/cons_tres/job_test.c).
         holds_blocks=detail.exclusive_topo and configuration.get("TopologyPlugin", "").endswith("/block"),

@@ -67,7 +67,8 @@ class JobView:
     gres: bool
     """It holds GRES, or whole nodes that have some: Slurm does not let such a job grow."""
     can_grow: bool
-    """The configuration lets jobs grow (``permit_job_expansion``) and shrink."""
+    """The configuration lets jobs grow (``permit_job_expansion``) and shrink, steps run on what they grew by, and it
+    holds whole nodes."""
     holds_blocks: bool = False
     """It holds whole blocks: Slurm gives their other nodes to no job, not to one that would join it either."""
 

@@ -39,9 +39,11 @@ MAX_NUMBERS = 64
 """Numbers of steps that a restarted job leaves out at most."""
 
 _SMALL_STEP = (
-    *("--overlap", "--exact", "--mem=0", "--gres=none", "--cpus-per-task=1", "--quiet", "--time=1"),
+    *("--overlap", "--mem=0", "--gres=none", "--quiet", "--time=1"),
     *("--chdir=/", "--mpi=none", "--immediate=10"),
 )
+"""Without --exact, which --cpus-per-task implies: such a step needs cores of its own on each node, and a job that took
+over another's nodes has none of the last of them (see `hpadmin.recovery.resume.desk.cores_bound`)."""
 
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SLURM_CONF", "TMPDIR", "TZ")
 _GRANTED = re.compile(r"(?:Granted|Pending) job allocation (\d+)")

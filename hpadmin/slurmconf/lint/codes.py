@@ -103,6 +103,7 @@ CODES: dict[str, str] = {
     "resume-impossible": "jobs with auto-resume are refused: they can neither change nodes nor be requeued",
     "resume-extra": "extra_constraints takes the field in which jobs ask for help; they are refused",
     "resume-prolog": "PrologFlags=Alloc: jobs are requeued instead of getting another node",
+    "resume-cores": "TaskPlugin binds tasks to cores: jobs are requeued instead of getting another node",
     "resume-forgotten": "MinJobAge is so short that jobs which lost their node are forgotten",
     "resume-return": "a node that was down does not come back, or its job loses it meanwhile",
     "resume-timeout": "a dead node is never noticed",

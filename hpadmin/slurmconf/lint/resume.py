@@ -54,12 +54,19 @@ def settings(subject: Subject) -> Iterator[Finding]:
             "auto-resume requeues it, unless it holds a spare (--auto-resume-spares)"
         )
         yield info(_place(view, "PrologFlags"), "resume-prolog", message)
+    bound = [each for each in tokens(view, "TaskPlugin") if each.rpartition("/")[2] in ("affinity", "cgroup")]
+    if bound:
+        message = (
+            f"with TaskPlugin={','.join(sorted(bound))} no node can join a running job, which would hold no cores "
+            "there: auto-resume requeues it, unless it holds a spare (--auto-resume-spares)"
+        )
+        yield info(_place(view, "TaskPlugin"), "resume-cores", message)
     in_place = "permit_job_expansion" in parameters and "disable_job_shrink" not in parameters
-    in_place = in_place and not at_allocation
+    in_place = in_place and not at_allocation and not bound
     if not in_place and view.value("JobRequeue", "1") == "0":
         message = (
-            "a running job gets no other nodes (SchedulerParameters, PrologFlags) and is not requeued (JobRequeue=0): "
-            "jobs with --auto-resume are refused at submission, unless they say --requeue"
+            "a running job gets no other nodes (SchedulerParameters, PrologFlags, TaskPlugin) and is not requeued "
+            "(JobRequeue=0): jobs with --auto-resume are refused at submission, unless they say --requeue"
         )
         yield warning(_place(view, "JobRequeue"), "resume-impossible", message)
     remembered = number(view, "MinJobAge")

@@ -16,6 +16,7 @@ NO_EXPANSION = "SchedulerParameters=sched_interval=1"
 NO_SHRINK = "SchedulerParameters=permit_job_expansion,disable_job_shrink"
 NO_REQUEUE = "SchedulerParameters=bf_continue\nJobRequeue=0"
 AT_ALLOCATION = f"{AS_IT_IS}\nPrologFlags=Contain"
+BOUND = f"{AS_IT_IS}\nTaskPlugin=task/affinity"
 CONSTRAINTS = "SchedulerParameters=Extra_Constraints,permit_job_expansion"
 GPU = "-N2 -p gpu --gres=gpu:1"
 
@@ -34,6 +35,7 @@ REFUSED = [
         f"salloc {RESUME} -N2",
         "PrologFlags has Alloc or Contain, and only batch jobs are requeued",
     ),
+    (BOUND, f"salloc {RESUME} -N2", "TaskPlugin binds tasks to cores, and only batch jobs are requeued"),
     (CONSTRAINTS, f"sbatch {RESUME} -N2", "extra_constraints takes the field Extra"),
     (AS_IT_IS, "sbatch --auto-resume-spares=1 -N2", "need --auto-resume=1"),
     (AS_IT_IS, "sbatch --auto-resume-heartbeat=log:60 -N2", "need --auto-resume=1"),
