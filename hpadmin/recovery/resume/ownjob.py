@@ -324,14 +324,19 @@ class OwnJob:
 
     def step_nodes(self, step: int) -> tuple[str, ...]:
         """Return the nodes of a running step; empty when it is gone."""
+        return tuple(expand(self._steps().get(str(step), "")))
+
+    def runs_steps(self) -> bool:
+        """Tell whether anything of the job runs besides its script."""
+        return any(step.isdigit() for step in self._steps())
+
+    def _steps(self) -> dict[str, str]:
+        """Return the nodes of each step, by what follows the job in its name."""
         done = self.runner.run(
             ["squeue", "-a", "-h", "-s", "-j", str(self.job_id), "-o", "%i %N"], timeout=COMMAND_SECONDS
         )
-        for line in done.check().stdout.splitlines():
-            name, _, nodes = line.partition(" ")
-            if name == f"{self.job_id}.{step}":
-                return tuple(expand(nodes.strip()))
-        return ()
+        lines = (line.split() for line in done.check().stdout.splitlines())
+        return {words[0].rpartition(".")[2]: words[1] for words in lines if len(words) == 2}
 
     def check_step(self, step: int, nodes: Sequence[str], *, sweep: bool) -> dict[str, Found]:
         """Ask a small step on each of `nodes` what became of `step` there.

@@ -20,7 +20,7 @@ from hpadmin.recovery.resume.heartbeat import Heartbeat
 from hpadmin.recovery.resume.messages import SERVICE_SECONDS, Action, Answer, Cause, Phase, Request, answers
 from hpadmin.recovery.resume.ownjob import OwnJob, SupersededError
 from hpadmin.recovery.resume.stepcheck import Stepd
-from hpadmin.recovery.resume.swap import Swap
+from hpadmin.recovery.resume.swap import CREATED_SECONDS, Swap
 from hpadmin.recovery.resume.watch import Attempt, Ended, Launch, Step
 from hpadmin.slurm.hostlist import fold
 
@@ -65,6 +65,10 @@ class Supervisor:
     _prepared: tuple[Answer, Ended] | None = field(default=None, repr=False)
     """Of the last swap: why it was made, and what for."""
     _announced: bool = False
+    _begun: float = 0.0
+    """When the present attempt began."""
+    _stuck: bool = False
+    """No step can be created for it."""
     script: int = field(default_factory=os.getppid)
     """The process that started us in the place of srun."""
 
@@ -99,7 +103,7 @@ class Supervisor:
             try:
                 if not self._resumed(ended):
                     self._forget()
-                    return ended.status or 1
+                    return self._failed(ended).status or 1
             except InterruptedStepError:
                 self._forget()
                 return ended.status
@@ -119,6 +123,12 @@ class Supervisor:
     def _resumed(self, ended: Ended) -> bool:
         """Make everything ready for the next attempt; False where there is none."""
         answer: Answer | None
+        if self._stuck and self._prepared is not None:
+            self._stuck = False
+            self._give_up(
+                "Slurm creates no step in the job as it is now.", self._failed(ended), self._prepared[0]
+            )
+            return False
         if ended.forgotten and self._prepared is not None:
             self.say("Info", "slurmctld has forgotten what was done with the job: it is done again")
             answer, ended = self._prepared
@@ -131,12 +141,20 @@ class Supervisor:
             self._tell(Phase.SWAP, cause=ended.cause, lost=answer.bad)
             self.launch = self._swapper.swap(answer, ended, self.launch)
         except OperationFailed as error:
-            self.say("Error", error.message)
-            stuck = self._ask(Cause.STUCK, ended.status or 1, ended.seconds, answer.bad)
-            if stuck is not None:
-                self._told(stuck)
+            self._give_up(error.message, ended, answer)
             return False
         return True
+
+    def _give_up(self, why: str, ended: Ended, answer: Answer) -> None:
+        """Tell the agent that the job as it is now is of no use: it is requeued, where it may be."""
+        self.say("Error", why)
+        stuck = self._ask(Cause.STUCK, ended.status or 1, ended.seconds, answer.bad)
+        if stuck is not None:
+            self._told(stuck)
+
+    def _failed(self, ended: Ended) -> Ended:
+        """Return the attempt that ran and failed, also where another was prepared after it and never began."""
+        return self._prepared[1] if ended.forgotten and self._prepared is not None else ended
 
     def say(self, kind: str, text: str) -> None:
         """Print a line of the original's form into the job's own output."""
@@ -144,6 +162,7 @@ class Supervisor:
         self.write(f"[Auto Resume] {kind}: JobID: {self.job.job_id} StepID: {step} {text}\n")
 
     def _attempt(self) -> Ended:
+        self._begun = time.monotonic()
         environment = dict(self.launch.environment)
         environment[COUNT_VARIABLE] = str((self.job.restarts or 0) + self.attempt)
         launch = replace(self.launch, environment=environment)
@@ -303,13 +322,20 @@ class Supervisor:
             return False
 
     def _forgotten(self) -> bool:
-        """Tell whether slurmctld has forgotten what was prepared for this attempt."""
+        """Tell whether slurmctld has forgotten what was prepared for this attempt, or can do nothing with it.
+
+        A job that took over another's nodes holds no cores of the last of them, so srun waits for ever where its
+        step is to have cores of its own (--exact, --cpus-per-task). Steps that run are waited for.
+        """
         if self._prepared is None:
             return False
         try:
-            return self._swapper.forgotten(self._prepared[1].step, self.launch)
+            if self._swapper.forgotten(self._prepared[1].step, self.launch):
+                return True
+            self._stuck = time.monotonic() - self._begun > CREATED_SECONDS and not self.job.runs_steps()
         except OperationFailed:
             return False
+        return self._stuck
 
     @property
     def _swapper(self) -> Swap:
