@@ -33,8 +33,11 @@ def lab() -> Iterator[Lab]:
 def everything() -> set[str]:
     """Every container and network that any lab made."""
     client = connect()
-    containers = {str(one.name) for one in client.containers.list(all=True, filters={"label": "hpadmin.lab"})}
-    return containers | {str(one.name) for one in client.networks.list(filters={"label": "hpadmin.lab"})}
+    # Labs of other tests go at any time.
+    listed = client.containers.list(all=True, filters={"label": "hpadmin.lab"}, ignore_removed=True)
+    return {str(one.name) for one in listed} | {
+        str(one.name) for one in client.networks.list(filters={"label": "hpadmin.lab"})
+    }
 
 
 def facts(lab: Lab) -> dict[str, tuple[str, str]]:
