@@ -24,6 +24,7 @@ from hpadmin.recovery.resume.limits import Limits
 from hpadmin.recovery.resume.messages import Action, Answer, Cause, Request
 from hpadmin.recovery.resume.reach import reach as speak
 from hpadmin.recovery.resume.store import Incident, JobRecord, State, Store
+from hpadmin.slurm import growth
 from hpadmin.slurm.control import NewState, SlurmControl
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.reader import JobDetail, SlurmReader
@@ -233,31 +234,6 @@ def _targets(names: Iterable[str], seen: Observation) -> dict[str, tuple[str, in
     }
 
 
-_AT_ALLOCATION = frozenset(
-    {"alloc", "contain", "deferbatch", "forcerequeueonfail", "nohold", "runinjob", "x11"}
-)
-"""PrologFlags that are or imply Alloc (slurm.conf(5))."""
-
-
-def prolog_at_allocation(flags: str) -> bool:
-    """Tell whether these PrologFlags run the Prolog when a job starts, not when its first step does.
-
-    Then a slurmd runs no step of a job that it was not told of at its start (`_wait_for_request_launch_prolog`,
-    src/slurmd/slurmd/req.c): one on a node that joined later fails, and the node is drained for it.
-    """
-    return not _AT_ALLOCATION.isdisjoint(flags.lower().split(","))
-
-
-def cores_bound(task_plugin: str) -> bool:
-    """Tell whether this TaskPlugin binds tasks to the cores that the job holds.
-
-    A job that took over another's nodes holds no cores of the last of them: the two jobs' core bitmaps are laid over
-    each other from their beginnings (`job_resources_bits_copy`, src/common/job_resources.c). A step that is bound to
-    its cores fails there ("Slurmd could not execve job", "task_g_set_affinity: Invalid argument").
-    """
-    return any(word in task_plugin.lower() for word in ("affinity", "cgroup"))
-
-
 def job_view(detail: JobDetail, seen: Observation, configuration: Mapping[str, str]) -> JobView:
     held = tuple(expand(detail.info.nodes)) if detail.info.nodes else ()
     parameters = configuration.get("SchedulerParameters", "").split(",")
@@ -271,8 +247,8 @@ def job_view(detail: JobDetail, seen: Observation, configuration: Mapping[str, s
         can_grow=(
             "permit_job_expansion" in parameters
             and "disable_job_shrink" not in parameters
-            and not prolog_at_allocation(configuration.get("PrologFlags", ""))
-            and not cores_bound(configuration.get("TaskPlugin", ""))
+            and not growth.at_allocation(configuration.get("PrologFlags", ""))
+            and not growth.binds_cores(configuration.get("TaskPlugin", ""))
             # On a node that others may share, Slurm gives the cores that the job does not hold to somebody else.
             and detail.exclusive
         ),

@@ -43,7 +43,7 @@ _SMALL_STEP = (
     *("--chdir=/", "--mpi=none", "--immediate=10"),
 )
 """Without --exact, which --cpus-per-task implies: such a step needs cores of its own on each node, and a job that took
-over another's nodes has none of the last of them (see `hpadmin.recovery.resume.desk.cores_bound`)."""
+over another's nodes has none of the last of them (see `hpadmin.slurm.growth.binds_cores`)."""
 
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SLURM_CONF", "TMPDIR", "TZ")
 _GRANTED = re.compile(r"(?:Granted|Pending) job allocation (\d+)")

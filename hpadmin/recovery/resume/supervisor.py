@@ -31,6 +31,8 @@ POLL_SECONDS = (0.5, 1.0, 2.0, 3.0, 5.0)
 RETELL_SECONDS = 6.0
 """After so long without an answer the question is looked for, and asked again where it is gone: a slurmctld that is
 killed forgets the changes of its last seconds (`SAVE_MAX_WAIT`, src/slurmctld/state_save.c)."""
+STARTS = 2
+"""An srun for which no step is created is started so often: slurmctld may have lost its request in a restart."""
 REQUEUE_SECONDS = 600.0
 """A supervisor whose job is requeued is ended with it, except where proctrack/linuxproc lost sight of it."""
 
@@ -67,8 +69,8 @@ class Supervisor:
     _announced: bool = False
     _begun: float = 0.0
     """When the present attempt began."""
-    _stuck: bool = False
-    """No step can be created for it."""
+    _in_vain: int = 0
+    """How often in a row an srun waited for its step in a prepared job, and nothing else of the job ran."""
     script: int = field(default_factory=os.getppid)
     """The process that started us in the place of srun."""
 
@@ -123,14 +125,12 @@ class Supervisor:
     def _resumed(self, ended: Ended) -> bool:
         """Make everything ready for the next attempt; False where there is none."""
         answer: Answer | None
-        if self._stuck and self._prepared is not None:
-            self._stuck = False
-            self._give_up(
-                "Slurm creates no step in the job as it is now.", self._failed(ended), self._prepared[0]
-            )
+        if self._in_vain >= STARTS and self._prepared is not None:
+            answer, failed = self._prepared
+            self._report_stuck("Slurm creates no step in the job as it is now.", failed, answer)
             return False
         if ended.forgotten and self._prepared is not None:
-            self.say("Info", "slurmctld has forgotten what was done with the job: it is done again")
+            self.say("Info", "No step was created: what was done with the job is done again")
             answer, ended = self._prepared
         else:
             answer = self._diagnose(ended)
@@ -141,11 +141,11 @@ class Supervisor:
             self._tell(Phase.SWAP, cause=ended.cause, lost=answer.bad)
             self.launch = self._swapper.swap(answer, ended, self.launch)
         except OperationFailed as error:
-            self._give_up(error.message, ended, answer)
+            self._report_stuck(error.message, ended, answer)
             return False
         return True
 
-    def _give_up(self, why: str, ended: Ended, answer: Answer) -> None:
+    def _report_stuck(self, why: str, ended: Ended, answer: Answer) -> None:
         """Tell the agent that the job as it is now is of no use: it is requeued, where it may be."""
         self.say("Error", why)
         stuck = self._ask(Cause.STUCK, ended.status or 1, ended.seconds, answer.bad)
@@ -174,10 +174,11 @@ class Supervisor:
             self._killed,
             self._end_step,
             self._outlived,
-            self._forgotten,
+            self._waits_in_vain,
         ).run()
 
     def _started(self, step: Step) -> None:
+        self._in_vain = 0
         if self.step is None:
             self.step, self.want = step, step.node_count
         try:
@@ -321,21 +322,24 @@ class Supervisor:
         except OperationFailed:
             return False
 
-    def _forgotten(self) -> bool:
-        """Tell whether slurmctld has forgotten what was prepared for this attempt, or can do nothing with it.
+    def _waits_in_vain(self) -> bool:
+        """Tell whether srun waits for a step that slurmctld does not create in the job that was prepared for it.
 
-        A job that took over another's nodes holds no cores of the last of them, so srun waits for ever where its
-        step is to have cores of its own (--exact, --cpus-per-task). Steps that run are waited for.
+        It may have forgotten the job's nodes, or the request (srun asks again after two minutes), in a restart: then
+        both are done again. Or it can never create it: a job that took over another's nodes holds no cores of the
+        last of them, and the step is to have cores of its own (--exact, --cpus-per-task). Steps that run are waited
+        for.
         """
         if self._prepared is None:
             return False
         try:
             if self._swapper.forgotten(self._prepared[1].step, self.launch):
                 return True
-            self._stuck = time.monotonic() - self._begun > CREATED_SECONDS and not self.job.runs_steps()
+            vain = time.monotonic() - self._begun > CREATED_SECONDS and not self.job.runs_steps()
         except OperationFailed:
             return False
-        return self._stuck
+        self._in_vain += vain
+        return vain
 
     @property
     def _swapper(self) -> Swap:

@@ -67,7 +67,7 @@ class Ended:
     ended_by_user: bool
     lost: tuple[str, ...] = ()
     forgotten: bool = False
-    """No step could be created, because slurmctld has forgotten what was prepared for it."""
+    """No step was created in the job that was prepared: slurmctld has forgotten it, or can do nothing with it."""
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from hpadmin.slurm import growth
 from hpadmin.slurmconf import plugstack
 from hpadmin.slurmconf.document import Document
 from hpadmin.slurmconf.grammar import FileKind
@@ -15,12 +16,6 @@ from hpadmin.slurmconf.view import View
 
 PLUGIN = "auto_resume"
 """Part of the SPANK plugin's file name."""
-
-
-_AT_ALLOCATION = frozenset(
-    {"alloc", "contain", "deferbatch", "forcerequeueonfail", "nohold", "runinjob", "x11"}
-)
-"""PrologFlags that are or imply Alloc: slurmd then runs no step on a node that joined later."""
 _MIN_JOB_AGE = 30
 """Seconds: some cycles of an agent that Slurm or a provider keeps waiting."""
 
@@ -47,17 +42,17 @@ def settings(subject: Subject) -> Iterator[Finding]:
             "jobs that want it are refused at submission"
         )
         yield warning(place, "resume-extra", message)
-    at_allocation = tokens(view, "PrologFlags") & _AT_ALLOCATION
+    at_allocation = growth.at_allocation(view.value("PrologFlags") or "")
     if at_allocation:
         message = (
-            f"with PrologFlags={','.join(sorted(at_allocation))} no node can join a running job: "
+            f"with PrologFlags={','.join(at_allocation)} no node can join a running job: "
             "auto-resume requeues it, unless it holds a spare (--auto-resume-spares)"
         )
         yield info(_place(view, "PrologFlags"), "resume-prolog", message)
-    bound = [each for each in tokens(view, "TaskPlugin") if each.rpartition("/")[2] in ("affinity", "cgroup")]
+    bound = growth.binds_cores(view.value("TaskPlugin") or "")
     if bound:
         message = (
-            f"with TaskPlugin={','.join(sorted(bound))} no node can join a running job, which would hold no cores "
+            f"with TaskPlugin={','.join(bound)} no node can join a running job, which would hold no cores "
             "there: auto-resume requeues it, unless it holds a spare (--auto-resume-spares)"
         )
         yield info(_place(view, "TaskPlugin"), "resume-cores", message)

@@ -32,7 +32,7 @@ def test_small_steps_run_on_every_node_of_a_job_that_grew(slurm: Cluster) -> Non
     nodes = slurm.nodes_of(job)
     shown = slurm.root.run(["scontrol", "-d", "show", "job", str(job)], timeout=60).check().stdout
     held = [name for found in re.findall(r" Nodes=(\S+) CPU_IDs=", shown) for name in expand(found)]
-    assert held == nodes[:-1], "otherwise Slurm has been mended, and `cores_bound` is needed no more"
+    assert held == nodes[:-1], "otherwise Slurm has been mended, and `growth.binds_cores` is needed no more"
     checked = slurm.as_user("/opt/hpadmin/bin/python3", "-I", "-c", CHECK, str(job), *nodes).check()
     assert checked.stdout.split() == nodes
 

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpadmin.recovery.resume.decide import decide
-from hpadmin.recovery.resume.desk import cores_bound, prolog_at_allocation
 from hpadmin.recovery.resume.facts import Health, History, JobView, NodeView
 from hpadmin.recovery.resume.limits import Limits
 from hpadmin.recovery.resume.messages import Action, Cause, Phase, Request
@@ -173,19 +172,3 @@ def test_laws(
     if batch and names[0] in answer.bad:
         assert answer.action is not Action.RETRYSTEP, "the batch host cannot be dropped"
     assert answer.text
-
-
-@pytest.mark.parametrize(
-    ("flags", "at_start"),
-    [("", False), ("Serial,ReportRunning", False), ("Contain", True), ("Serial,X11", True)],
-)
-def test_which_prolog_flags_let_no_node_join(flags: str, at_start: bool) -> None:
-    assert prolog_at_allocation(flags) is at_start
-
-
-@pytest.mark.parametrize(
-    ("plugin", "bound"),
-    [("", False), ("task/none", False), ("task/cgroup,task/affinity", True), ("affinity", True)],
-)
-def test_which_task_plugins_let_no_node_join(plugin: str, bound: bool) -> None:
-    assert cores_bound(plugin) is bound
