@@ -82,12 +82,9 @@ def _lead(site: Site, stop: threading.Event, leads: Leads, *, once: bool) -> Non
     try:
         while not stop.is_set():
             started, cpu = time.monotonic(), _processor_seconds()
-            if not leads():
-                raise LostLeadership(
-                    "the lock of this cluster's agent is lost: the lab's controller was restarted"
-                )
-            agent.cycle()
-            _publish(agent, site)
+            if _still(leads):
+                agent.cycle()
+                _publish(agent, site)
             if once:
                 return
             if started - tidied > 86400 or not tidied:
@@ -100,6 +97,20 @@ def _lead(site: Site, stop: threading.Event, leads: Leads, *, once: bool) -> Non
         raise
     finally:
         agent.journal.close()
+
+
+def _still(leads: Leads) -> bool:
+    """Tell whether this agent may act now: not while it cannot tell whether it leads. Raises LostLeadership."""
+    from hpadmin.errors import OperationFailed
+    from hpadmin.recovery.journal import LostLeadership
+
+    try:
+        if leads():
+            return True
+    except OperationFailed as error:
+        logging.getLogger("hpadmin").error("nothing is done for now", extra={"error": error.message})
+        return False
+    raise LostLeadership("the lock of this cluster's agent is lost: the lab's controller was restarted")
 
 
 def _processor_seconds() -> float:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import docker
 import docker.errors
+import requests
 
 from hpadmin.errors import OperationFailed
 from hpadmin.slurm.command import Completed
@@ -52,11 +53,13 @@ def connect(timeout: float = 60, url: str = "") -> docker.DockerClient:
 
 @contextlib.contextmanager
 def engine_errors() -> Iterator[None]:
-    """Turn what the engine refuses into OperationFailed."""
+    """Turn what the engine refuses, and that it does not answer, into OperationFailed."""
     try:
         yield
     except docker.errors.APIError as error:
         raise OperationFailed(f"Docker refused: {error.explanation or error}") from error
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise OperationFailed(f"Docker's engine does not answer: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,11 @@ class ContainerRunner:
         stdin: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Completed:
-        """See `Runner.run`. The command is ended inside the container when its time is over."""
+        """See `Runner.run`. The command is ended inside the container when its time is over.
+
+        A container that is killed, removed or paused meanwhile, and an engine that does not answer, are OperationFailed
+        as well, whichever request to the engine meets them.
+        """
         api = self.client.api
         # timeout(1) ends the command where it runs: closing our side of the connection would not.
         bounded = ["timeout", "-k", "2", f"{timeout:g}", *argv]
@@ -89,12 +96,11 @@ class ContainerRunner:
                 environment=dict(env) if env else None,
             )["Id"]
             stream: Any = api.exec_start(execution, socket=True)
-        except docker.errors.APIError as error:
-            raise OperationFailed(
-                f"{argv[0]} cannot be run in container {self.container}: {error.explanation or error}"
-            ) from error
-        out, err = _converse(stream, stdin, deadline=time.monotonic() + timeout + 10)
-        returncode = _exit_code(api, execution)
+            out, err = _converse(stream, stdin, deadline=time.monotonic() + timeout + 10)
+            returncode = _exit_code(api, execution)
+        except (docker.errors.DockerException, OSError) as error:  # requests' own errors are OSErrors
+            why = getattr(error, "explanation", None) or error
+            raise OperationFailed(f"{argv[0]} cannot be run in container {self.container}: {why}") from error
         if returncode == 124 and argv[0] != "timeout":
             raise OperationFailed(f"{' '.join(argv)} did not end within {timeout:g} s in {self.container}")
         return Completed(tuple(argv), returncode, _text(out), _text(err))
@@ -111,10 +117,9 @@ class ContainerRunner:
             tar.addfile(entry, io.BytesIO(data))
         try:
             self.client.api.put_archive(self.container, folder or "/", archive.getvalue())
-        except docker.errors.APIError as error:
-            raise OperationFailed(
-                f"{path} cannot be written in {self.container}: {error.explanation}"
-            ) from error
+        except (docker.errors.DockerException, OSError) as error:
+            why = getattr(error, "explanation", None) or error
+            raise OperationFailed(f"{path} cannot be written in {self.container}: {why}") from error
 
 
 def read_frame(stream: Any) -> tuple[int, bytes] | None:

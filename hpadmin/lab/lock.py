@@ -31,6 +31,8 @@ def locked(
 ) -> Iterator[Callable[[], bool]]:
     """Hold a lock on the file `path` in `container`, with `holder` written into it; yield what tells if it still is.
 
+    What tells it raises OperationFailed where the engine does not: the lock may be held all the same.
+
     Raises Taken when another process has it, OperationFailed when the container does not answer.
     """
     api = client.api
@@ -38,10 +40,18 @@ def locked(
     try:
         execution = api.exec_create(container, argv, stdin=True)["Id"]
         stream: Any = api.exec_start(execution, socket=True)
-    except docker.errors.APIError as error:
-        raise OperationFailed(
-            f"{path} cannot be locked in {container}: {error.explanation or error}"
-        ) from error
+    except (docker.errors.DockerException, OSError) as error:
+        why = getattr(error, "explanation", None) or error
+        raise OperationFailed(f"{path} cannot be locked in {container}: {why}") from error
+
+    def held() -> bool:
+        try:
+            return bool(api.exec_inspect(execution)["Running"])
+        except docker.errors.NotFound:  # the engine forgets what has ended
+            return False
+        except (docker.errors.DockerException, OSError) as error:
+            raise OperationFailed(f"the engine does not tell whether {path} is locked: {error}") from error
+
     raw: socket.socket = getattr(stream, "_sock", stream)
     try:
         raw.settimeout(timeout)
@@ -51,6 +61,6 @@ def locked(
             raise OperationFailed(f"{path} cannot be locked: {container} does not answer") from error
         if said.strip() != _HELD.encode():
             raise Taken(ContainerRunner(client, container).run(["cat", path], timeout=timeout).stdout)
-        yield lambda: bool(api.exec_inspect(execution)["Running"])
+        yield held
     finally:
         stream.close()

@@ -79,29 +79,28 @@ class Agent:
         self._actor = Actor(self.reader, self.control, self.provider, self.journal, self.policy, self.clock)
 
     def cycle(self) -> None:
-        """Look, let the parts work, then decide and act until nothing more is to be done at once.
+        """Look, let the parts work, then decide and act, until nothing more is to be done at once.
 
-        The parts come first: people wait for the jobs that they resume, and they need neither the provider nor
-        the probes, which take seconds when hosts are dead. While they are in a hurry, repairs stand back for `hold`
-        seconds, then make one step a cycle. A Slurm that does not answer, or a journal that cannot be read, is told to
-        the log; the next cycle looks again.
+        The parts come first, at every look: people wait for the jobs that they resume, they need neither the provider
+        nor the probes, which take seconds when hosts are dead, and a host that a repair has brought back looks as if
+        no job had ever lost it. While they are in a hurry, repairs stand back for `hold` seconds, then make one step a
+        cycle. A Slurm that does not answer, or a journal that cannot be read, is told to the log; the next cycle looks
+        again.
         """
-        seen = self._look()
-        if seen is not None:
+        for _ in range(_ROUNDS):
+            seen = self._look()
+            if seen is None:
+                return
             for part in self.parts:
                 self._let_work(part, seen)
             if self._stands_back():
-                return
-        for _ in range(_ROUNDS):
-            if seen is None:
                 return
             self.seen = self._complete(seen)
             book = self._book()
             if book is None:
                 return
             if not self._actor.perform(decide(self.seen, book, self.policy)) or self.hurried:
-                break
-            seen = self._look()
+                return
 
     def _stands_back(self) -> bool:
         if not self.hurried:

@@ -18,7 +18,8 @@ from hpadmin.errors import OperationFailed
 LOCK = "agent.lock"
 
 Leads = Callable[[], bool]
-"""Whether the lock is still held: a lock in another machine ends with that machine."""
+"""Whether the lock is still held: a lock in another machine ends with that machine. Raises OperationFailed where that
+cannot be told now."""
 
 
 class StandsBy(OperationFailed):

@@ -197,9 +197,11 @@ class Agent:
             agent = subprocess.Popen(program, stdout=log, stderr=log)
         try:
             yield self
+            assert agent.poll() is None, f"the agent ended by itself:\n{self.log()}"
         finally:
             agent.terminate()
             agent.wait(60)
+            sys.stderr.write(self.log())  # shown where the test fails
 
     def incidents(self, job: int) -> tuple[Incident, ...]:
         """What the agent wrote down about a job."""

@@ -49,6 +49,10 @@ class JobControl(Protocol):
         """Set the priority of a job that waits: Slurm does not count it by itself any more."""
         ...
 
+    def release(self, job_id: int, excluded: str) -> None:
+        """Let a job that Slurm holds wait again, for other nodes than those of the hostlist `excluded`."""
+        ...
+
     def cancel(self, job_id: int) -> None:
         """Cancel an allocation that nobody needs any more."""
         ...
@@ -95,6 +99,10 @@ class CommandJobControl:
 
     def set_priority(self, job_id: int, priority: int) -> None:
         self._scontrol("update", f"JobId={job_id}", f"Priority={priority}")
+
+    def release(self, job_id: int, excluded: str) -> None:
+        self._scontrol("update", f"JobId={job_id}", f"ExcNodeList={excluded}")
+        self._scontrol("release", str(job_id))
 
     def cancel(self, job_id: int) -> None:
         self.runner.run(["scancel", "-Q", str(job_id)], timeout=self.timeout).check()

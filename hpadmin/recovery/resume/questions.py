@@ -61,7 +61,10 @@ class Questions:
             fresh = replace(
                 known,
                 nodes=known.nodes if asks and _same_run(known, detail) else info.nodes or known.nodes,
-                batch_host=info.batch_host or known.batch_host,
+                # Without the first of its nodes a job has another BatchHost, and its script still where it was.
+                batch_host=known.batch_host
+                if _same_run(known, detail)
+                else info.batch_host or known.batch_host,
                 restarts=detail.restarts if known.state is not State.REQUEUING else known.restarts,
             )
             return fresh if fresh == known else self._desk.store.save(fresh, now)

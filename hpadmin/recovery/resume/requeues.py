@@ -16,6 +16,7 @@ from hpadmin.recovery.resume.facts import (
     History,
     Reach,
     judge,
+    lost,
 )
 from hpadmin.recovery.resume.messages import Action, Cause, Phase, Request
 from hpadmin.recovery.resume.place import deserved, due
@@ -27,6 +28,8 @@ from hpadmin.slurm.states import JobState
 
 _BY_ITSELF = (JobState.COMPLETED, JobState.FAILED, JobState.NODE_FAIL)
 """Ends of a job that are nobody's wish."""
+_NOT_LAUNCHED = "launch failed requeued held"
+"""Why Slurm holds a job whose script could not be launched (`_job_requeue_op`, src/slurmctld/job_mgr.c)."""
 _COMPLETED = f"the job is {JobState.COMPLETED.value}"
 
 log = logging.getLogger(__name__)
@@ -78,8 +81,8 @@ class Requeues:
         elif info.state is JobState.RUNNING:
             if record.state is State.REQUEUING:
                 self._requeued_or_not(record, info, seen)
-            elif record.batch_host in lost:
-                self._lost_batch_host(record, info, lost[record.batch_host], seen)
+            elif record.batch_host in lost or _left_its_script(record, info):
+                self._lost_batch_host(record, lost.get(record.batch_host), seen)
         elif info.state is JobState.PENDING:
             self._pending(record, info, seen)
         elif info.state is JobState.COMPLETING:
@@ -88,6 +91,8 @@ class Requeues:
             self._ended_meanwhile(record, info, seen)
         elif info.state is JobState.NODE_FAIL:
             self._node_fail(record, info, seen)
+        elif info.state is JobState.FAILED and _left_its_script(record, info):
+            self._lost_batch_host(record, None, seen)
         elif info.state.ended:
             self._end(record, f"the job is {info.state.value}", seen.at)
 
@@ -150,7 +155,32 @@ class Requeues:
                 last_action=Action.REQUEUE.value,
                 reason=why,
             )
-        self._start_in_place(record, info.reason == "BeginTime", seen.at)
+        if info.reason in (
+            _NOT_LAUNCHED,
+            "JobHeldUser",
+            "JobHeldAdmin",
+        ):  # commands and JSON tell it differently
+            self._elsewhere(record)
+        else:
+            self._start_in_place(record, info.reason == "BeginTime", seen.at)
+
+    def _elsewhere(self, record: JobRecord) -> None:
+        """Let a job that could not be launched on its former batch host, and is held for that, run on other nodes.
+
+        A slurmd that died with its host has not removed the script, and slurmd refuses to write over what is there
+        (`_make_batch_script`, src/slurmd/slurmstepd/mgr.c). For the second time it is somebody else's to look at.
+        """
+        detail = self._desk.reader.job(record.job_id)
+        if detail is None or not record.batch_host or detail.raw.get("state_description") != _NOT_LAUNCHED:
+            return
+        excluded = expand(detail.excluded_nodes) if detail.excluded_nodes else []
+        if record.batch_host in excluded:
+            return
+        log.warning(
+            "a job could not be launched where it ran before",
+            extra={"job": record.job_id, "excluded": record.batch_host},
+        )
+        self._desk.jobs.release(record.job_id, fold([*excluded, record.batch_host]))
 
     def _start_in_place(self, record: JobRecord, delayed: bool, now: float) -> None:
         """Let a requeued job wait no longer than its place in the queue makes it (`place`)."""
@@ -236,24 +266,37 @@ class Requeues:
         found = self._desk.reach(hosts, seen)
         return {name: how for name, how in found.items() if how in (Reach.LOST, Reach.SILENT)}
 
-    def _lost_batch_host(self, record: JobRecord, info: JobInfo, how: Reach, seen: Observation) -> None:
+    def _lost_batch_host(self, record: JobRecord, how: Reach | None, seen: Observation) -> None:
         detail = self._desk.reader.job(record.job_id)
-        if detail is None or detail.info.state is not JobState.RUNNING or not detail.batch:
+        if detail is None or not detail.batch or detail.info.state not in (JobState.RUNNING, JobState.FAILED):
             return
+        if detail.restarts != record.restarts:
+            return  # the picture is older than a requeue: that run's batch host is another
         name = f"{UNASKED}-{detail.restarts + 1}"
         incident = self._desk.store.begin(record, name, 0, "batch_host", seen.at)
         request = Request("0" * 8, 0, Phase.ASK, cause=Cause.LOST)
+        held = expand(detail.info.nodes)
         views = [
             judge(seen.nodes[node], seen, how if node == record.batch_host else None)
-            for node in expand(info.nodes)
+            for node in held
             if node in seen.nodes
         ]
-        job = job_view(detail, seen, self._configuration)
+        if record.batch_host not in held and record.batch_host in seen.nodes:
+            views.append(lost(judge(seen.nodes[record.batch_host], seen, how)))
+        # Slurm's own word for it is the first of the nodes that are left, once slurmctld was reconfigured.
+        job = replace(job_view(detail, seen, self._configuration), batch_host=record.batch_host)
         history = History(record.resumes, 0)
         answer = decide(request, job, views, history, self._desk.limits, age=self._desk.limits.diagnosis)
-        record = self._desk.settle(record, incident, request, answer, views, 0, seen)
+        if incident.action != Action.FAIL:
+            record = self._desk.settle(record, incident, request, answer, views, 0, seen)
         if answer.action is Action.REQUEUE:
             self._desk.requeue(record.job_id, views, seen)
+        elif detail.info.state is JobState.FAILED:
+            self._end(record, "the job is FAILED", seen.at)
+        elif record.batch_host not in held:
+            # Nothing of it is left but nodes that it would hold for ever. Without --no-kill Slurm had ended it.
+            log.warning("ending a job that lost its script", extra={"job": record.job_id, "why": answer.text})
+            self._desk.jobs.cancel(record.job_id)
 
     def _end(self, record: JobRecord, why: str, now: float) -> None:
         """Close the books. Why the job was not resumed stays its reason; its end is one where it had been."""
@@ -264,6 +307,15 @@ class Requeues:
         elif record.last_action in (Action.NONE, Action.FAIL) or (record.reason and why == _COMPLETED):
             why = record.reason
         self._desk.save(record, State.ENDED, now, reason=why)
+
+
+def _left_its_script(record: JobRecord, info: JobInfo) -> bool:
+    """Tell whether Slurm took the batch script's node from a job with ``--no-kill``, as when that is marked down.
+
+    Where the node was dead, the job goes on without its script, also when the node is back and answers. Where it was
+    not, its script was killed, and the job is one that failed (`excise_node_from_job`, src/slurmctld/job_mgr.c).
+    """
+    return bool(record.batch_host and info.nodes) and record.batch_host not in expand(info.nodes)
 
 
 def _is_ours(node: NodeInfo) -> bool:

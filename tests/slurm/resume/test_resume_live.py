@@ -63,6 +63,29 @@ def test_a_node_that_joins_is_never_taken_for_the_batch_host(slurm: Cluster) -> 
     slurm.wait_state(job, "COMPLETED", seconds=120)
 
 
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_batch_host_that_is_back_without_the_script_before_the_agent_has_looked(
+    slurm: Cluster, dead: bool
+) -> None:
+    # Where its slurmd died, its script was left behind, and Slurm does not launch the job there again.
+    body = "srun bash -c '[ ${SLURM_RESTART_COUNT:-0} -gt 0 ] || sleep 3600'\necho ended in run $SLURM_RESTART_COUNT"
+    job = slurm.submit("back", body, "--auto-resume=1", "-N3")
+    until(lambda: job in slurm.jobs(), 120, lambda: f"the agent to hear of job {job}:\n{slurm.agent_log()}")
+    host = slurm.nodes_of(job)[0]
+    slurm.stop_agent()
+    if dead:  # with --no-kill the job goes on without it, for ever; else it fails
+        slurm.kill_node(host)
+    slurm.sh(f"scontrol update NodeName={host} State=DOWN Reason=power").check()
+    until(lambda: host not in slurm.nodes_of(job), 120, lambda: f"{host} to be taken from job {job}")
+    slurm.reboot_node(host)
+    state = ["sinfo", "-h", "-n", host, "-o", "%T"]
+    until(lambda: "idle\n" in slurm.root.run(state, timeout=120).stdout, 120, lambda: f"{host} to be back")
+    slurm.start_agent()
+    slurm.wait_output("back", f"ended in run {2 if dead else 1}")
+    [incident] = slurm.story(job)["incidents"]
+    assert (incident["cause"], incident["action"]) == ("batch_host", "REQUEUE")
+
+
 def test_with_gres_a_spare_takes_over_inside_the_allocation(slurm: Cluster) -> None:
     options = ("--auto-resume=1", "--auto-resume-spares=1", "-N3", "-p", "gpu", "--gres=gpu:4")
     job = slurm.submit("spare", STEP % 600, *options)

@@ -101,6 +101,20 @@ def test_repairs_stand_back_for_a_part_in_a_hurry_and_not_for_long(site: Site) -
     assert site.closed() == [("n0", Repair.REPLACE, Phase.REPAIRED)]
 
 
+def test_parts_work_at_every_look_before_repairs_go_on(site: Site) -> None:
+    # A repair of several steps takes seconds where hosts are dead: jobs are looked after between any two of them.
+    done: list[str] = []
+
+    class Watcher(Hurry):
+        def cycle(self, seen: Observation) -> None:
+            done.append(f"look while {site.open().get('n0', 'well')}")
+
+    site.agent.parts = [Watcher()]
+    site.world.admin("n0", NewState.FAIL, "Action:Replace")
+    site.agent.cycle()
+    assert done == [f"look while {phase}" for phase in ("well", Phase.ISOLATE, Phase.AWAIT)]
+
+
 def test_action_replace_waits_for_the_job_and_returns_once(site: Site) -> None:
     job = site.world.submit("n0", "n1")
     assert job is not None

@@ -24,6 +24,52 @@ def test_a_lost_batch_host_needs_no_question(tmp_path: Path) -> None:
     assert (job.state, job.resumes, job.last_action) == (State.WATCHED, 1, "REQUEUE")
 
 
+def without_its_script(tmp_path: Path, state: JobState, **about: object) -> tuple[World, ResumePart]:
+    """Job 82 after its batch host was marked down and came back: Slurm took it away, and calls another one that."""
+    world, agent = watched(tmp_path)
+    detail = world.details[82]
+    info = replace(detail.info, state=state, nodes="n[2-4]", batch_host="n2", node_count=3)
+    world.details[82] = replace(detail, info=info, **about)  # type: ignore[arg-type]
+    return world, agent
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.FAILED])
+def test_a_batch_host_that_came_back_without_the_script_is_a_lost_one(
+    tmp_path: Path, state: JobState
+) -> None:
+    world, agent = without_its_script(tmp_path, state)
+    turn(agent, world)
+    assert world.deeds == ["requeue 82", "start 82"]
+    job = agent.store.job(82)
+    assert job is not None
+    assert (job.state, job.resumes, job.batch_host) == (State.WATCHED, 1, "n5")
+    assert "n1: Slurm took it from the job" in job.reason
+
+
+@pytest.mark.parametrize(
+    ("state", "deeds"), [(JobState.RUNNING, ["cancel 82"]), (JobState.FAILED, list[str]())]
+)
+def test_a_job_that_lost_its_script_and_forbids_a_requeue_is_ended(
+    tmp_path: Path, state: JobState, deeds: list[str]
+) -> None:
+    world, agent = without_its_script(tmp_path, state, requeue=False)
+    turn(agent, world)
+    assert world.deeds == deeds
+    job = agent.store.job(82)
+    assert job is not None
+    assert job.state is State.ENDED
+    assert "forbids a requeue" in job.reason
+
+
+def test_a_requeue_that_nobody_saw_is_no_lost_batch_host(tmp_path: Path) -> None:
+    world, agent = watched(tmp_path)
+    detail = world.details[82]
+    info = replace(detail.info, nodes="n[5-8]", batch_host="n5")
+    world.details[82] = replace(detail, info=info, restarts=1)
+    turn(agent, world)
+    assert world.deeds == []
+
+
 def killed_at_a_requeue(folder: Path, deed: int) -> World:
     """A job with GRES that lost a node; its agent was killed at one of its deeds: 2 is the answer, 3 the requeue."""
     world = World(dead={"n2"}, die_at=deed)
@@ -106,6 +152,27 @@ def test_slurms_own_requeue_after_a_node_failure_is_hurried_once(tmp_path: Path)
     world.details[82] = replace(detail, info=info, restarts=1)
     turn(agent, world)
     assert world.deeds == ["start 82"]
+
+
+def test_a_requeued_job_that_is_held_by_a_failed_launch_goes_elsewhere_once(tmp_path: Path) -> None:
+    world, agent = watched(tmp_path)
+    world.dead, world.full = {"n1"}, True
+    turn(agent, world)
+
+    def held() -> None:
+        detail = world.details[82]
+        info = replace(detail.info, state=JobState.PENDING, reason="JobHeldUser")
+        raw = {**detail.raw, "state_description": "launch failed requeued held"}
+        world.details[82] = replace(detail, info=info, raw=raw)
+
+    held()
+    world.details[82] = replace(world.details[82], excluded_nodes="n[8-9]")
+    before = list(world.deeds)
+    turn(agent, world, 1)
+    assert world.deeds == [*before, "release 82 n[8-9,1]"]
+    held()
+    turn(agent, world)
+    assert world.deeds == [*before, "release 82 n[8-9,1]"]
 
 
 def test_a_requeue_by_hand_is_left_alone(tmp_path: Path) -> None:

@@ -177,6 +177,12 @@ class Jobs:
         detail = self.world.details[job_id]
         self.world.details[job_id] = replace(detail, raw={**detail.raw, "priority": priority})
 
+    def release(self, job_id: int, excluded: str) -> None:
+        detail = self.world.details[job_id]
+        info = replace(detail.info, reason="BeginTime")
+        self.world.details[job_id] = replace(detail, info=info, excluded_nodes=excluded)
+        self.world.deed(f"release {job_id} {excluded}")
+
     def cancel(self, job_id: int) -> None:
         detail = self.world.details[job_id]
         info = replace(detail.info, state=JobState.CANCELLED)
