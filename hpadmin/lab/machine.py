@@ -20,6 +20,7 @@ import docker.errors
 import docker.types
 from docker.models.containers import Container
 
+from hpadmin.errors import OperationFailed
 from hpadmin.lab.facts import LabInstance
 from hpadmin.model import NodeType
 
@@ -207,41 +208,56 @@ def _seen(node: LabNode, status: str) -> SeenNode:
 
 
 def read_file(container: Container, path: str) -> bytes | None:
-    """Return one file's content; None when it, or the container, is not there."""
-    packed = _packed(container, path)
-    if packed is None:
-        return None
-    with tarfile.open(fileobj=packed) as tar:
-        member = tar.extractfile(tar.getmembers()[0])
-        return member.read() if member else None
+    """Return one file's content; None when it, or the container, is not there.
+
+    Raises OperationFailed when what the engine sends is no whole file, time and again.
+    """
+    found = _unpacked(container, path)
+    return None if found is None else next(iter(found.values()), None)
 
 
 def read_folder(container: Container, path: str) -> dict[str, bytes]:
-    """Return every file below a folder by its name relative to it; empty when the folder is not there."""
-    packed = _packed(container, path)
-    if packed is None:
-        return {}
-    found: dict[str, bytes] = {}
-    with tarfile.open(fileobj=packed) as tar:
-        for entry in tar.getmembers():
-            if member := tar.extractfile(entry) if entry.isfile() else None:
-                found[entry.name.partition("/")[2]] = member.read()
-    return found
+    """Return every file below a folder by its name relative to it; empty when the folder is not there.
+
+    Raises as `read_file` does.
+    """
+    found = _unpacked(container, path) or {}
+    return {name.partition("/")[2]: content for name, content in found.items()}
 
 
-def _packed(container: Container, path: str) -> io.BytesIO | None:
-    """Return a tar archive of what is at `path`; None where nothing is."""
+def _unpacked(container: Container, path: str) -> dict[str, bytes] | None:
+    """Return the files at `path` by their names in the engine's archive; None where nothing is."""
     for attempt in range(_ATTEMPTS):
         try:
             stream, _ = container.get_archive(path)
-            return io.BytesIO(b"".join(stream))
+            return unpack(b"".join(stream))
         except docker.errors.NotFound:
             return None
         except docker.errors.APIError as error:
             # The engine looks at the file, then packs it: one that is replaced or goes in between is its error.
             if "no such file" not in str(error.explanation) or attempt == _ATTEMPTS - 1:
                 raise
+        except tarfile.TarError as error:
+            # It notices no earlier than in the middle of what it sends; so it does when the container goes.
+            if attempt == _ATTEMPTS - 1:
+                raise OperationFailed(f"{path} of {container.name} cannot be read: {error}") from error
     return None
+
+
+def unpack(packed: bytes) -> dict[str, bytes]:
+    """Return the regular files of a tar archive by name. Raises tarfile.TarError where it is cut short.
+
+    >>> unpack(archive({"/etc/motd": (b"hello", 0o644)}).ljust(10240, b"\\0"))
+    {'etc/motd': b'hello'}
+    """
+    found: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        for entry in tar.getmembers():
+            if member := tar.extractfile(entry) if entry.isfile() else None:
+                found[entry.name] = member.read()
+                if len(found[entry.name]) < entry.size:
+                    raise tarfile.ReadError("unexpected end of data")
+    return found
 
 
 def archive(files: Files) -> bytes:

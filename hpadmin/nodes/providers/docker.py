@@ -85,7 +85,7 @@ class Docker:
             )
             with ThreadPoolExecutor(_PARALLEL) as pool:
                 return tuple(pool.map(self._instance, containers))
-        except (docker.errors.DockerException, OSError) as error:
+        except (OperationFailed, docker.errors.DockerException, OSError) as error:
             raise ProviderError(f"Docker's engine does not answer: {error}", transient=True) from error
 
     def _instance(self, container: Container) -> ProviderInstance:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hpadmin.errors import OperationFailed
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.resume.control import CommandJobControl, Hints, JobControl
 from hpadmin.recovery.resume.desk import Desk, Reacher
@@ -20,7 +21,7 @@ from hpadmin.recovery.resume.examine import Examiner
 from hpadmin.recovery.resume.limits import Limits
 from hpadmin.recovery.resume.questions import Questions
 from hpadmin.recovery.resume.requeues import Requeues
-from hpadmin.recovery.resume.store import State, Store, path_in
+from hpadmin.recovery.resume.store import State, Store, path_in, store_errors
 from hpadmin.slurm.command import Runner
 from hpadmin.slurm.control import SlurmControl
 from hpadmin.slurm.reader import JobInfo, SlurmReader
@@ -64,7 +65,11 @@ class ResumePart:
     _asked: bool = field(default=False, init=False)
 
     def cycle(self, seen: Observation) -> None:
-        """Do whatever there is to do now. Raises OperationFailed when Slurm cannot be read."""
+        """Do whatever there is to do now. Raises OperationFailed when Slurm or the store cannot be read."""
+        with store_errors():
+            self._work(seen)
+
+    def _work(self, seen: Observation) -> None:
         desk = Desk(
             self.reader,
             self.nodes,
@@ -97,7 +102,13 @@ class ResumePart:
     @property
     def hurried(self) -> bool:
         """A job stands still until the next look: it asks, changes its nodes, or waits in the queue."""
-        return self._asked or any(job.state in (State.RESUMING, State.REQUEUING) for job in self.store.jobs())
+        try:
+            with store_errors():
+                jobs = self.store.jobs()
+        except OperationFailed as error:
+            log.error("it is not known who waits", extra={"error": error.message})
+            return self._asked
+        return self._asked or any(job.state in (State.RESUMING, State.REQUEUING) for job in jobs)
 
     def _orphaned(self, hints: Hints, seen: Observation, running: Mapping[int, JobInfo]) -> None:
         """Cancel allocations that a supervisor made for a job and left behind."""

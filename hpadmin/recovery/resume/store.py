@@ -6,6 +6,7 @@ which nodes it lost and got, how long it stood, and that a requeue has been begu
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
@@ -13,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from hpadmin.errors import OperationFailed
 from hpadmin.recovery.database import open_database
 from hpadmin.recovery.resume.place import Place
 
@@ -143,6 +145,15 @@ class Incident:
 def path_in(state_dir: Path) -> Path:
     """Return where the store lies in hpadmin's state directory."""
     return state_dir / "resume.sqlite"
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn what SQLite meets into OperationFailed: a file that is locked for long, a disk that is full."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OperationFailed(f"the record of resumed jobs cannot be read or written: {error}") from error
 
 
 class Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from hpadmin.errors import OperationFailed
 from hpadmin.nodes.report import HealthReport, Verdict
 from hpadmin.recovery.resume.facts import Reach
 from hpadmin.recovery.resume.messages import Action, Cause, Phase
 from hpadmin.recovery.resume.part import ORPHAN_SECONDS, UNMERGED_SECONDS
-from hpadmin.recovery.resume.store import State
+from hpadmin.recovery.resume.store import State, path_in
 from hpadmin.slurm.states import JobState, NodeState
 from tests.unit.recovery.resume.world import ASK, World, part, turn, watched
 
@@ -285,3 +287,18 @@ def test_hosts_that_are_silent_like_most_others_are_not_blamed(
     turn(agent, world, 1)
     assert {deed.removeprefix("fail ") for deed in world.deeds if deed.startswith("fail")} == fails
     assert world.answer_of(82).action is (Action.RETRYSTEP if fails else Action.WAIT)
+
+
+def test_a_store_that_fails_is_told_and_ends_nobody(tmp_path: Path) -> None:
+    world, agent = watched(tmp_path)
+    other = sqlite3.connect(path_in(tmp_path))
+    other.execute("ALTER TABLE jobs RENAME TO away")
+    with pytest.raises(OperationFailed, match="record of resumed jobs cannot be read"):
+        agent.cycle(world.look())
+    assert not agent.hurried
+    other.execute("ALTER TABLE away RENAME TO jobs")
+    other.close()
+    world.dead = {"n2"}
+    world.ask(82, ASK)
+    turn(agent, world)
+    assert "fail n2" in world.deeds
