@@ -149,8 +149,9 @@ def _heard(record: RepairRecord, instance: ProviderInstance | None) -> bool:
         return True
     if instance.instance_id != record.instance_before:
         return True
-    if record.action is Repair.REBOOT and record.booted_before and instance.booted > record.booted_before:
-        return True
+    if record.booted_before and instance.booted:
+        # Nothing else counts where boots are told: an instance may be starting, or take in a change, by itself.
+        return record.action is Repair.REBOOT and instance.booted > record.booted_before
     return instance.condition in (Condition.STARTING, Condition.STOPPING)
 
 

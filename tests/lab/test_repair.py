@@ -157,7 +157,7 @@ def test_people_ask_and_the_agent_is_killed_in_the_middle(site: Site) -> None:
     old = site.instance(replaced)
     KINDS["Action:Replace"].inject(site.lab, replaced)
     labs.wait_until(
-        lambda: site.kinds(replaced)[-1] == "drain", PATIENCE, "the replacement waits for the job"
+        lambda: site.kinds(replaced)[-1:] == ["drain"], PATIENCE, "the replacement waits for the job"
     )
     with tempfile.TemporaryFile("w+") as said:
         order = subprocess.Popen(
@@ -175,7 +175,7 @@ def test_people_ask_and_the_agent_is_killed_in_the_middle(site: Site) -> None:
         ended = order.wait(PATIENCE)
         said.seek(0)
         told = said.read()
-        assert (ended, "back in service" in told) == (0, True), told
+        assert (ended, "back in service" in told) == (0, True), told + site.run("cat", LOG)
     site.undisturbed(away)
     for node, count in before.items():
         assert site.asked(node) == count + 1
