@@ -81,6 +81,7 @@ def ultraserver_cluster() -> int:
     block_of = {node["hostname"]: node["ultraserver"] for node in nodes}
     failures = 0
     for arguments, expected, why in SCENARIOS:
+        wait_for_quiet()  # the nodes of a job that completes are not free yet, for Slurm and for the forecast alike
         foreseen = json.loads(
             on_login("hpadmin", "topology", "place", "-p", "training", *arguments, "-o", "json")
         )
@@ -92,6 +93,17 @@ def ultraserver_cluster() -> int:
             "the very nodes that hpadmin topology place had named",
         )
     return failures
+
+
+def wait_for_quiet(seconds: float = 120) -> None:
+    """Wait until no job is left, not even one that completes."""
+    deadline = time.monotonic() + seconds
+    while hpadmin(
+        "lab", "exec", "--name", "demo", "login-1", "--", "squeue", "--noheader", quiet=True
+    ).strip():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"there are jobs after {seconds:g} s")
+        time.sleep(0.5)
 
 
 def on_login(*argv: str, node: str = "login-1") -> str:
