@@ -51,13 +51,19 @@ def connect(timeout: float = 60, url: str = "") -> docker.DockerClient:
     return client
 
 
+def explained(error: Exception) -> str:
+    """Return the engine's own words where the error holds some, else the error's."""
+    said = error.explanation if isinstance(error, docker.errors.APIError) else None
+    return str(said or error)
+
+
 @contextlib.contextmanager
 def engine_errors() -> Iterator[None]:
     """Turn what the engine refuses, and that it does not answer, into OperationFailed."""
     try:
         yield
     except docker.errors.APIError as error:
-        raise OperationFailed(f"Docker refused: {error.explanation or error}") from error
+        raise OperationFailed(f"Docker refused: {explained(error)}") from error
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise OperationFailed(f"Docker's engine does not answer: {error}") from error
 
@@ -99,8 +105,9 @@ class ContainerRunner:
             out, err = _converse(stream, stdin, deadline=time.monotonic() + timeout + 10)
             returncode = _exit_code(api, execution)
         except (docker.errors.DockerException, OSError) as error:  # requests' own errors are OSErrors
-            why = getattr(error, "explanation", None) or error
-            raise OperationFailed(f"{argv[0]} cannot be run in container {self.container}: {why}") from error
+            raise OperationFailed(
+                f"{argv[0]} cannot be run in container {self.container}: {explained(error)}"
+            ) from error
         if returncode == 124 and argv[0] != "timeout":
             raise OperationFailed(f"{' '.join(argv)} did not end within {timeout:g} s in {self.container}")
         return Completed(tuple(argv), returncode, _text(out), _text(err))
@@ -118,8 +125,9 @@ class ContainerRunner:
         try:
             self.client.api.put_archive(self.container, folder or "/", archive.getvalue())
         except (docker.errors.DockerException, OSError) as error:
-            why = getattr(error, "explanation", None) or error
-            raise OperationFailed(f"{path} cannot be written in {self.container}: {why}") from error
+            raise OperationFailed(
+                f"{path} cannot be written in {self.container}: {explained(error)}"
+            ) from error
 
 
 def read_frame(stream: Any) -> tuple[int, bytes] | None:

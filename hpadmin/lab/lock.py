@@ -15,7 +15,7 @@ import docker
 import docker.errors
 
 from hpadmin.errors import OperationFailed
-from hpadmin.lab.engine import ContainerRunner, read_frame
+from hpadmin.lab.engine import ContainerRunner, explained, read_frame
 
 _HELD = "held"
 _SCRIPT = f'printf "%s\\n" "$1" >"$0" && echo {_HELD} && exec cat'
@@ -41,8 +41,7 @@ def locked(
         execution = api.exec_create(container, argv, stdin=True)["Id"]
         stream: Any = api.exec_start(execution, socket=True)
     except (docker.errors.DockerException, OSError) as error:
-        why = getattr(error, "explanation", None) or error
-        raise OperationFailed(f"{path} cannot be locked in {container}: {why}") from error
+        raise OperationFailed(f"{path} cannot be locked in {container}: {explained(error)}") from error
 
     def held() -> bool:
         try:

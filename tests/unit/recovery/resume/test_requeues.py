@@ -24,12 +24,12 @@ def test_a_lost_batch_host_needs_no_question(tmp_path: Path) -> None:
     assert (job.state, job.resumes, job.last_action) == (State.WATCHED, 1, "REQUEUE")
 
 
-def without_its_script(tmp_path: Path, state: JobState, **about: object) -> tuple[World, ResumePart]:
+def without_its_script(tmp_path: Path, state: JobState, *, requeue: bool = True) -> tuple[World, ResumePart]:
     """Job 82 after its batch host was marked down and came back: Slurm took it away, and calls another one that."""
     world, agent = watched(tmp_path)
     detail = world.details[82]
     info = replace(detail.info, state=state, nodes="n[2-4]", batch_host="n2", node_count=3)
-    world.details[82] = replace(detail, info=info, **about)  # type: ignore[arg-type]
+    world.details[82] = replace(detail, info=info, requeue=requeue)
     return world, agent
 
 
