@@ -15,6 +15,8 @@ from hpadmin.errors import InvalidInput
 from hpadmin.model import Group, NodeType
 from hpadmin.request.catalog import lookup
 
+PREFIX = 20
+"""Of a lab's network. Four thousand addresses: nodes are numbered on, also when they are replaced."""
 _FIRST_HOST = 10
 """Addresses below are left to the engine (its gateway is the first)."""
 _LEAF_NODES = 4
@@ -42,6 +44,11 @@ class LabInstance:
         if not hardware.accelerator_count:
             return ""
         return f"{'nvidia' if hardware.accelerator_kind == 'gpu' else 'neuron'}:{hardware.accelerator_count}"
+
+    @property
+    def gateway(self) -> str:
+        """The address that the lab's host has on the lab's network, where an agent outside the lab comes from."""
+        return str(ipaddress.IPv4Interface(f"{self.address}/{PREFIX}").network[1])
 
     def to_json(self) -> str:
         """Return the facts as the text that the container's label carries."""

@@ -33,6 +33,8 @@ REPLACES = "hpadmin.lab.replaces"
 NEXT = ".next"
 """End of a container's name until what it replaces is gone."""
 _FILE_SYSTEM = "hpadmin.lab.file-system"
+_HOST_NAME = "lab-host"
+"""What nodes call the machine that the lab runs on."""
 
 FACTS = "/opt/ml/config"
 """`resource_config.json`, as HyperPod puts it."""
@@ -131,6 +133,8 @@ def make(
         host_config=api.create_host_config(
             init=True,
             network_mode=network,
+            # slurmd looks up who connects to it; of the host, the engine would ask a name service far away.
+            extra_hosts={_HOST_NAME: instance.gateway},
             # A node mounts file systems and runs jobs at other priorities than its own; a controller checks
             # configurations in a network of their own (hpadmin.slurm.sandbox).
             cap_add=["SYS_ADMIN", "SYS_NICE", "NET_ADMIN"],

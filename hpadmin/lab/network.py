@@ -12,6 +12,7 @@ import docker.errors
 import docker.types
 
 from hpadmin.errors import OperationFailed
+from hpadmin.lab.facts import PREFIX
 from hpadmin.lab.machine import LABEL
 
 SUBNETS = ipaddress.IPv4Network("10.200.0.0/14")
@@ -19,8 +20,6 @@ SUBNETS = ipaddress.IPv4Network("10.200.0.0/14")
 _POLL = 0.5
 _LETS_GO = 20.0
 """Seconds within which the engine forgets the containers that were just removed from a network."""
-_PREFIX = 20
-"""Four thousand addresses: nodes are numbered on, also when they are replaced."""
 
 
 def create_network(client: docker.DockerClient, lab: str) -> Any:
@@ -29,7 +28,7 @@ def create_network(client: docker.DockerClient, lab: str) -> Any:
     Raises OperationFailed when none is.
     """
     in_use = host_networks()
-    for subnet in SUBNETS.subnets(new_prefix=_PREFIX):
+    for subnet in SUBNETS.subnets(new_prefix=PREFIX):
         if any(subnet.overlaps(other) for other in in_use):
             continue
         try:
@@ -38,7 +37,9 @@ def create_network(client: docker.DockerClient, lab: str) -> Any:
                 driver="bridge",
                 labels={LABEL: lab},
                 check_duplicate=True,
-                ipam=docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=str(subnet))]),
+                ipam=docker.types.IPAMConfig(
+                    pool_configs=[docker.types.IPAMPool(subnet=str(subnet), gateway=str(subnet[1]))]
+                ),
             )
         except docker.errors.APIError as error:
             # Another lab took it between our look and now.

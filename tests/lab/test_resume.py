@@ -22,7 +22,7 @@ pytestmark = pytest.mark.lab
 PATIENT = "[resume]\nsilent_after = 6\n"
 """More nodes than cores: a slurmd may have to wait for seconds until it can say a word."""
 SAMPLE = {
-    "no GRES": ("network cut", "batch host killed"),
+    "no GRES": ("slurmd hangs", "network cut", "batch host killed"),
     "GRES": ("GPU lost",),
     "GRES, one spare": ("container killed",),
 }

@@ -1,7 +1,7 @@
 """What may happen to a training over several nodes, and what auto-resume is to make of it.
 
-The last column of the table: how often the step starts again. A slurmd that dies alone hurts no step; where a second
-node dies because it has just joined, there are two recoveries, one a fault.
+The last column of the table: how often the step starts again. A slurmd that dies or hangs alone hurts no step; where a
+second node dies because it has just joined, there are two recoveries, one a fault.
 """
 
 from __future__ import annotations
@@ -94,6 +94,10 @@ def _slurmd(lab: Lab, _: Training, victims: Sequence[str]) -> None:
     lab.runner(victims[0]).run(["pkill", "-KILL", "-x", "slurmd"], timeout=30).check()
 
 
+def _stopped(lab: Lab, _: Training, victims: Sequence[str]) -> None:
+    lab.runner(victims[0]).run(["pkill", "-STOP", "-x", "slurmd"], timeout=30).check()
+
+
 def _slurmstepd(lab: Lab, training: Training, victims: Sequence[str]) -> None:
     # The step's, not the batch script's: its title is "slurmstepd: [JOB.STEP]".
     pattern = rf"^slurmstepd: \[{training.job}\.[0-9]+\]"
@@ -129,6 +133,11 @@ def _rebooted_later(lab: Lab, _: Training, victims: Sequence[str]) -> Callable[[
     return lambda: lab.reboot(victims[0])
 
 
+def _woken_later(lab: Lab, _: Training, victims: Sequence[str]) -> Callable[[], object]:
+    # Where its node was replaced meanwhile, nobody is there to be woken.
+    return lambda: lab.runner(victims[0]).run(["pkill", "-CONT", "-x", "slurmd"], timeout=30)
+
+
 def _nobody_idle(lab: Lab, training: Training, _: Sequence[str]) -> Callable[[], object]:
     """Keep all other nodes at work."""
     partition = training.field("Partition")
@@ -141,6 +150,7 @@ def _nobody_idle(lab: Lab, training: Training, _: Sequence[str]) -> Callable[[],
 
 TRAINING_FAULTS = (
     TrainingFault("slurmd killed", _slurmd, recoveries=0, modes=_NO_SPARE, prepare=_rebooted_later),
+    TrainingFault("slurmd hangs", _stopped, recoveries=0, modes=_NO_SPARE, prepare=_woken_later),
     TrainingFault("slurmstepd killed alone", _slurmstepd, modes=_NO_SPARE),
     TrainingFault("container killed", _machine("kill")),
     TrainingFault("network cut", _machine("disconnect")),

@@ -22,6 +22,7 @@ from hpadmin.recovery.resume.facts import (
 )
 from hpadmin.recovery.resume.limits import Limits
 from hpadmin.recovery.resume.messages import Action, Answer, Cause, Request
+from hpadmin.recovery.resume.reach import doubted
 from hpadmin.recovery.resume.reach import reach as speak
 from hpadmin.recovery.resume.store import Incident, JobRecord, State, Store
 from hpadmin.slurm import growth
@@ -37,18 +38,20 @@ Result = TypeVar("Result")
 class Reacher(Protocol):
     """How slurmds are spoken to: `hpadmin.recovery.resume.reach.reach`."""
 
-    def __call__(self, targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, Reach]: ...
+    def __call__(
+        self, targets: Mapping[str, tuple[str, int]], *, timeout: float, greeter: int | None = None
+    ) -> dict[str, Reach]: ...
 
 
 SLURMD_PORT = 6818
+SSH_PORT = 22
+"""Whose server speaks first: a second sign of life."""
 GLIMPSE_SECONDS = 0.5
 """A healthy slurmd answers within milliseconds."""
 MEANWHILE_SECONDS = 0.5
 """While hosts are waited for, what is urgent is looked at so often."""
 COMPARED = 5
 """Hosts that nobody asked about, which those that are silent are compared with."""
-MANY = 3
-"""So many silent hosts, more than answer, are no coincidence."""
 UNASKED = "agent"
 """The beginning of the request id of incidents that no supervisor asked about."""
 
@@ -86,8 +89,8 @@ class Desk:
         seen: Observation,
     ) -> JobRecord:
         """Keep the bad nodes away from everybody, then write the decision down; only then it is told and done."""
-        refusing = [replace(view, why="slurmd does not run") for view in views if view.refuses]
-        self._mark([*(view for view in views if view.health is Health.BAD), *refusing], seen, record.job_id)
+        bad = [view for view in views if view.health is Health.BAD or view.refuses]
+        self._mark(bad, seen, record.job_id)
         with self.store.together():
             record = self._write_down(record, incident, request, answer, quick, seen)
         log.warning(
@@ -190,9 +193,12 @@ class Desk:
         if targets:
             found = self._speak(targets)
             self._reached.update(found)
-            if Reach.SILENT in found.values():
-                self._doubt(seen)
-        return {name: self._reached[name] for name in wanted if name in self._reached}
+            if not {Reach.SILENT, Reach.MUTE}.isdisjoint(found.values()):
+                self._compare(seen)
+        known = doubted(self._reached)
+        if targets and (doubtful := [name for name, how in known.items() if how is Reach.DOUBTFUL]):
+            log.warning("most hosts are silent: is the name service away?", extra={"nodes": fold(doubtful)})
+        return {name: known[name] for name in wanted if name in known}
 
     def glimpse(self, names: Iterable[str], seen: Observation) -> set[str]:
         """Speak to the slurmds of `names`, and wait for none; return those of which more is to be awaited (`reach`)."""
@@ -203,17 +209,12 @@ class Desk:
         self._reached.update(settled)
         return targets.keys() - settled.keys()
 
-    def _doubt(self, seen: Observation) -> None:
-        """Compare hosts that are silent with others: where most are, nothing is concluded from it."""
+    def _compare(self, seen: Observation) -> None:
+        """Speak to a few hosts that nobody asked about, which tell what silence means just now (`doubted`)."""
         others = (
             name for name, node in seen.nodes.items() if name not in self._reached and not node.state.down
         )
         self._reached.update(self._speak(_targets(islice(others, COMPARED), seen)))
-        silent = [name for name, how in self._reached.items() if how in (Reach.SILENT, Reach.DOUBTFUL)]
-        answering = sum(how is Reach.ANSWERS for how in self._reached.values())
-        if len(silent) >= MANY and len(silent) > answering:
-            log.warning("most hosts are silent: is the name service away?", extra={"nodes": fold(silent)})
-            self._reached.update(dict.fromkeys(silent, Reach.DOUBTFUL))
 
     def _speak(self, targets: Mapping[str, tuple[str, int]]) -> dict[str, Reach]:
         ask, patience = self.reacher or speak, self.limits.silent_after
@@ -221,8 +222,9 @@ class Desk:
         again = {name: targets[name] for name, how in found.items() if how in (Reach.SILENT, Reach.LOST)}
         if not again:
             return found
-        hangs = any(found[name] is Reach.SILENT for name in again)
-        return {**found, **self.aside(lambda: ask(again, timeout=patience if hangs else patience / 2))}
+        if not any(found[name] is Reach.SILENT for name in again):
+            patience /= 2
+        return {**found, **self.aside(lambda: ask(again, timeout=patience, greeter=SSH_PORT))}
 
 
 def _targets(names: Iterable[str], seen: Observation) -> dict[str, tuple[str, int]]:

@@ -25,9 +25,11 @@ class Reach(StrEnum):
     """The connection is taken, and then nothing: the host hangs."""
     LOST = "lost"
     """The host does not answer at all."""
+    MUTE = "mute"
+    """Silent, while another server of this host speaks: the host lives, and its slurmd hangs or waits for something."""
     DOUBTFUL = "doubtful"
-    """Silent, as most others are: that is no fault of this host. slurmd looks up the name of whoever connects before it
-    answers, so a name service that is away looks like this."""
+    """Silent or mute, as most others are: that is no fault of this host. slurmd looks up the name of whoever connects
+    before it answers, so a name service that is away looks like this."""
 
 
 class Health(StrEnum):
@@ -47,7 +49,7 @@ class NodeView:
     dead: bool = False
     """Its host is gone: nothing that ran there still runs, and nothing there will ever say so."""
     refuses: bool = False
-    """Its host is there, its slurmd is not: what runs there goes on, nothing new starts."""
+    """Its host is there, its slurmd is not, or hangs: what runs there goes on, nothing new starts."""
     marked: bool = False
     """It is kept out of scheduling already, under a Reason of hpadmin's or an order."""
     restarted: bool = False
@@ -94,14 +96,15 @@ def judge(node: NodeInfo, seen: Observation, reach: Reach | None, since: float =
     def view(health: Health, why: str = "", dead: bool = False) -> NodeView:
         # Both are whole seconds. A host needs some to boot, so one that did in the second of the start did so after it.
         restarted = node.boot_time >= since
-        return NodeView(node.name, health, why, dead, reach is Reach.REFUSES, marked, restarted)
+        refuses = reach in (Reach.REFUSES, Reach.MUTE)
+        return NodeView(node.name, health, why, dead, refuses, marked, restarted)
 
     if reach is Reach.LOST:
         return view(Health.BAD, "the host does not answer", dead=True)
     if reach is Reach.SILENT:
         return view(Health.BAD, "the host hangs", dead=True)
     if state.down:
-        return view(Health.BAD, node.reason or "down", dead=reach is not Reach.ANSWERS)
+        return view(Health.BAD, node.reason or "down", dead=reach not in (Reach.ANSWERS, Reach.MUTE))
     if marked:
         return view(Health.BAD, node.reason)
     if NodeFlag.INVALID_REG in state.flags:
@@ -111,6 +114,8 @@ def judge(node: NodeInfo, seen: Observation, reach: Reach | None, since: float =
         return view(Health.BAD, f"{report.fault}: {report.text}")
     if reach is Reach.DOUBTFUL:
         return view(Health.UNSURE, "silent, as most hosts are")
+    if reach is Reach.MUTE:  # a name service that is slow comes back, a slurmd that hangs does not
+        return view(Health.UNSURE, "slurmd says nothing, though its host lives")
     if node.name in seen.unreachable and reach is None:
         return view(Health.UNSURE, "out of reach")
     if state.unreadable:

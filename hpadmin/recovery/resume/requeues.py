@@ -221,7 +221,8 @@ class Requeues:
         dead = []
         for name, how in self._desk.reach(stuck, seen).items():
             alone = seen.jobs_on.get(name) == (record.job_id,)
-            if how in (Reach.LOST, Reach.SILENT) or (how is Reach.REFUSES and alone):
+            deaf = how is Reach.REFUSES or (how is Reach.MUTE and not seen.nodes[name].state.responding)
+            if how in (Reach.LOST, Reach.SILENT) or (deaf and alone):
                 dead.append(name)
         detail = self._desk.reader.job(record.job_id) if dead else None
         if detail is None or detail.info.state is not JobState.COMPLETING:

@@ -20,7 +20,7 @@ from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.resume import heartbeat, liveness
 from hpadmin.recovery.resume.control import read_hints
 from hpadmin.recovery.resume.facts import Health, Reach, has_gres, judge
-from hpadmin.recovery.resume.reach import reach
+from hpadmin.recovery.resume.reach import doubted, reach
 from hpadmin.recovery.resume.stepcheck import Stepd, leftovers, stepd, sweep
 from hpadmin.slurm.reader import NodeInfo
 from hpadmin.slurm.states import NodeState
@@ -46,6 +46,9 @@ WATCHED = HealthReport(HealthVerdict.FAILED, 500, "xid-13", "monitor", "PCI:0000
         (node(), Reach.REFUSES, Health.GOOD, False, False),
         (node(), Reach.LOST, Health.BAD, True, False),
         (node(), Reach.SILENT, Health.BAD, True, False),
+        (node(), Reach.MUTE, Health.UNSURE, False, False),
+        (node(), Reach.DOUBTFUL, Health.UNSURE, False, False),
+        (node(state="DOWN", reason="Not responding"), Reach.MUTE, Health.BAD, False, False),
         (node(state="DOWN", reason="Not responding"), None, Health.BAD, True, False),
         (node(state="ALLOCATED+FAIL", reason="Action:Replace"), Reach.ANSWERS, Health.BAD, False, True),
         (node(state="ALLOCATED+FAIL", reason="hpadmin: reboot: xid-79: x"), None, Health.BAD, False, True),
@@ -75,7 +78,7 @@ WATCHED = HealthReport(HealthVerdict.FAILED, 500, "xid-13", "monitor", "PCI:0000
 def test_judging_a_node(info: NodeInfo, how: Reach | None, health: Health, dead: bool, marked: bool) -> None:
     view = judge(info, SEEN, how)
     assert (view.health, view.dead, view.marked) == (health, dead, marked)
-    assert view.refuses == (how is Reach.REFUSES)
+    assert view.refuses == (how in (Reach.REFUSES, Reach.MUTE))
     assert view.why or health is Health.GOOD
 
 
@@ -165,6 +168,78 @@ def test_reaching_a_slurmd_that_lives_one_that_hangs_and_one_that_is_gone(slurmd
     assert found["hangs"] is Reach.SILENT
     assert found["gone"] is Reach.REFUSES
     assert found["far"] is Reach.LOST
+
+
+@pytest.fixture
+def sshd() -> Iterator[int]:
+    """Something that greets whoever connects and then waits, on an address of its own; its port."""
+    server = socket.create_server(("127.0.0.2", 0))
+    held = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            connection.sendall(b"SSH-2.0-OpenSSH_10.0\r\n")
+            held.append(connection)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield server.getsockname()[1]
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join(5)
+    for connection in held:
+        connection.close()
+
+
+def test_a_host_whose_slurmd_is_silent_is_listened_to_elsewhere(slurmd: tuple[str, int], sshd: int) -> None:
+    """127.0.0.2 greets; on 127.0.0.3 the port takes connections, and nobody greets; 127.0.0.4 has no such port."""
+    with (
+        socket.create_server(("127.0.0.2", 0)) as greets,
+        socket.create_server(("127.0.0.3", 0)) as hangs,
+        socket.create_server(("127.0.0.3", sshd)),
+        socket.create_server(("127.0.0.4", 0)) as alone,
+        socket.create_server(("127.0.0.2", 0), backlog=0) as full,
+        socket.create_connection(full.getsockname()),
+    ):
+        targets = {
+            "alive": slurmd,
+            "greets": greets.getsockname(),
+            "hangs": hangs.getsockname(),
+            "alone": alone.getsockname(),
+            "full": full.getsockname(),
+        }
+        found = reach(targets, timeout=3.0, greeter=sshd)
+    assert found == {
+        "alive": Reach.ANSWERS,
+        "greets": Reach.MUTE,
+        "hangs": Reach.SILENT,
+        "alone": Reach.SILENT,
+        "full": Reach.MUTE,
+    }
+
+
+@pytest.mark.parametrize(
+    ("mute", "silent", "answer", "doubted_ones"),
+    [
+        (1, 0, 5, 0),
+        (3, 0, 5, 0),
+        (4, 0, 3, 4),
+        (4, 1, 3, 4),  # the name service is away, and one host hangs
+        (0, 2, 1, 0),
+        (0, 4, 3, 4),
+        (3, 4, 1, 3),  # these hosts speak elsewhere, those do not
+        (3, 5, 1, 8),
+    ],
+)
+def test_most_hosts_do_not_hang_at_once(mute: int, silent: int, answer: int, doubted_ones: int) -> None:
+    hosts = [Reach.MUTE] * mute + [Reach.SILENT] * silent + [Reach.ANSWERS] * answer + [Reach.LOST]
+    found = doubted({f"n{number}": how for number, how in enumerate(hosts)})
+    assert sum(how is Reach.DOUBTFUL for how in found.values()) == doubted_ones
+    assert list(found.values())[-1] is Reach.LOST
 
 
 def test_a_slurmstepd_is_judged_by_its_socket(tmp_path: Path) -> None:

@@ -180,7 +180,9 @@ def test_a_requeued_job_does_not_wait_while_hosts_of_another_are_spoken_to(tmp_p
     turn(agent, world, 1)
     assert world.deeds[-2:] == ["requeue 82", "down n2"]
 
-    def reacher(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, Reach]:
+    def reacher(
+        targets: Mapping[str, tuple[str, int]], *, timeout: float, greeter: int | None = None
+    ) -> dict[str, Reach]:
         """What takes as long as it takes the other job to start."""
         deadline = time.monotonic() + 20
         while "start 82" not in world.deeds and time.monotonic() < deadline:
@@ -201,7 +203,9 @@ def test_a_question_about_hosts_that_answer_does_not_wait_for_those_that_do_not(
         world.ask(job, replace(ASK, id=f"{job:08x}"))
     agent = part(world, tmp_path)
 
-    def reacher(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, Reach]:
+    def reacher(
+        targets: Mapping[str, tuple[str, int]], *, timeout: float, greeter: int | None = None
+    ) -> dict[str, Reach]:
         spoken.append(tuple(sorted(targets)))
         world.deed(f"speak {timeout:g}")
         return {name: Reach.LOST if name in world.dead else Reach.ANSWERS for name in targets}
@@ -243,7 +247,9 @@ def test_a_rack_with_two_hundred_jobs_is_marked_once_a_node_and_its_jobs_are_req
     turn(agent, world, 1)
     world.dead = {f"r{node}" for node in range(40)}
 
-    def reacher(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, Reach]:
+    def reacher(
+        targets: Mapping[str, tuple[str, int]], *, timeout: float, greeter: int | None = None
+    ) -> dict[str, Reach]:
         asked.extend(targets)
         return dict.fromkeys(targets, Reach.LOST)
 
@@ -277,7 +283,9 @@ def test_hosts_that_are_silent_like_most_others_are_not_blamed(
             world.known["n1"], name=f"n{number}", state=NodeState.parse("IDLE")
         )
 
-    def reacher(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, Reach]:
+    def reacher(
+        targets: Mapping[str, tuple[str, int]], *, timeout: float, greeter: int | None = None
+    ) -> dict[str, Reach]:
         return {name: Reach.SILENT if name in silent else Reach.ANSWERS for name in targets}
 
     agent = replace(agent, reacher=reacher)
@@ -287,6 +295,23 @@ def test_hosts_that_are_silent_like_most_others_are_not_blamed(
     turn(agent, world, 1)
     assert {deed.removeprefix("fail ") for deed in world.deeds if deed.startswith("fail")} == fails
     assert world.answer_of(82).action is (Action.RETRYSTEP if fails else Action.WAIT)
+
+
+@pytest.mark.parametrize(("cause", "action"), [(Cause.SILENT, Action.NONE), (Cause.CUT, Action.RETRYSTEP)])
+def test_a_host_that_speaks_elsewhere_is_not_dead(tmp_path: Path, cause: Cause, action: Action) -> None:
+    """Its slurmd may wait for a name service. Where it does not come back, nothing new can be started there."""
+    world, agent = watched(tmp_path)
+    world.mute = {"n1", "n2"}
+    world.ask(82, replace(ASK, cause=cause))
+    turn(agent, world, 3)
+    assert world.answer_of(82).action is Action.WAIT
+    assert {"requeue 82", "fail n1", "fail n2"}.isdisjoint(world.deeds)
+    world.mute = {"n2"}
+    world.now += agent.limits.diagnosis
+    turn(agent, world, 1)
+    assert world.answer_of(82).action is action
+    assert [deed for deed in world.deeds if deed.startswith(("fail", "down"))] == ["fail n2"]
+    assert "slurmd says nothing" in world.known["n2"].reason
 
 
 def test_a_store_that_fails_is_told_and_ends_nobody(tmp_path: Path) -> None:

@@ -240,6 +240,16 @@ def test_a_dead_node_that_a_job_completes_on_is_down_and_stays_out_when_it_comes
     assert world.deeds == ["fail n3", "down n3"]
 
 
+def test_a_slurmd_that_hangs_is_given_up_when_slurm_has_noticed_too(tmp_path: Path) -> None:
+    world, agent = completing(tmp_path)
+    world.dead, world.mute = set(), {"n3"}
+    turn(agent, world)
+    assert world.deeds == [], "it may have to wait for a name service"
+    world.known["n3"] = replace(world.known["n3"], state=NodeState.parse("COMPLETING+NOT_RESPONDING"))
+    turn(agent, world)
+    assert world.deeds == ["fail n3", "down n3"]
+
+
 def test_a_node_is_not_taken_down_for_a_job_that_has_long_left_it(tmp_path: Path) -> None:
     """Hosts were waited for; meanwhile the job has completed, and another may run there: down would end it."""
     world, agent = completing(tmp_path)

@@ -30,6 +30,8 @@ class World:
     known: dict[str, NodeInfo] = field(default_factory=dict)
     details: dict[int, JobDetail] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
+    mute: set[str] = field(default_factory=set)
+    """Their slurmds say nothing, though something else there speaks."""
     deeds: list[str] = field(default_factory=list)
     reads: int = 0
     settings: dict[str, str] = field(default_factory=dict)
@@ -191,8 +193,14 @@ class Jobs:
 
 
 def part(world: World, folder: Path) -> ResumePart:
-    def reacher(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, Reach]:
-        return {name: Reach.LOST if name in world.dead else Reach.ANSWERS for name in targets}
+    def reacher(
+        targets: Mapping[str, tuple[str, int]], *, timeout: float, greeter: int | None = None
+    ) -> dict[str, Reach]:
+        mute = Reach.SILENT if greeter is None else Reach.MUTE
+        return {
+            name: Reach.LOST if name in world.dead else mute if name in world.mute else Reach.ANSWERS
+            for name in targets
+        }
 
     return ResumePart(world, world, Jobs(world), Store(path_in(folder)), reacher=reacher)
 
