@@ -58,6 +58,18 @@ def test_a_second_up_changes_nothing(lab: Lab) -> None:
     assert (facts(lab), started(lab)) == before
 
 
+def test_nodes_know_their_host_without_asking_a_name_service(lab: Lab) -> None:
+    """slurmd looks up whoever connects, one after the other: an agent on the host must not have it ask far away."""
+    [network] = (
+        connect().containers.get(lab.controller().container).attrs["NetworkSettings"]["Networks"].values()
+    )
+    for node in lab.nodes():
+        said = lab.runner(node.instance.name).run(
+            ["getent", "-s", "files", "hosts", network["Gateway"]], timeout=60
+        )
+        assert said.check().stdout.split()[0] == network["Gateway"]
+
+
 def test_a_group_grows_while_a_job_runs_and_shrinks_again(lab: Lab) -> None:
     before = facts(lab)
     job = labs.submit(lab, "-p", "gpu", "-N1", "--wrap", "sleep 600")

@@ -4,8 +4,8 @@ A connection is opened and our side of it closed at once. A living slurmd reads 
 milliseconds; a host that hangs accepts the connection (its kernel does) and then says nothing. slurmd logs
 two lines for it, so this is done only where something is suspected.
 
-slurmd looks up the name of whoever connected before it closes (`fd_resolve_peer`, src/common/fd.c), and remembers no
-failure: where the name service is slow, a healthy slurmd is silent too. So a host that is silent can be listened to at
+slurmd looks up the name of whoever connects as it accepts, one connection after the other, and remembers no failure
+(`_set_connection_name`, src/conmgr/con.c): where the name service is slow, a healthy slurmd is silent too. So a host that is silent can be listened to at
 a second port, sshd's: it greets whoever connects before it does anything else (RFC 4253, section 4.2).
 """
 
