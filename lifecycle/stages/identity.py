@@ -15,6 +15,11 @@ from lifecycle.machine import Machine
 from lifecycle.situation import Situation
 from lifecycle.step import Block, File, Step
 
+_ANY = "0.0.0.0 any-address.invalid"
+"""slurmctld and slurmd look up a name for the address that they listen on, each time they are reconfigured, and serve
+nobody meanwhile (`_set_connection_name`, src/conmgr/con.c): a name service that is away must not hold that up. No host
+is called so (RFC 2606)."""
+
 
 @dataclass(frozen=True, slots=True)
 class HostName:
@@ -35,7 +40,7 @@ def steps(situation: Situation) -> Iterator[Step]:
     yield HostName(host)
     yield File("/etc/hostname", f"{host}\n")
     others = [node for node in situation.cluster.controllers if node.name != situation.name]
-    yield Block("/etc/hosts", tuple(_line(node) for node in (situation.node, *others)))
+    yield Block("/etc/hosts", (*(_line(node) for node in (situation.node, *others)), _ANY))
 
 
 def _line(node: Node) -> str:

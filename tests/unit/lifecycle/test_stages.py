@@ -44,7 +44,8 @@ def test_each_role_has_its_stages(tmp_path: Path, role: NodeType, skipped: set[s
 
 def test_hosts_knows_oneself_and_the_controllers_and_no_node_that_may_be_replaced(tmp_path: Path) -> None:
     blocks = [step for step in identity.steps(situation(tmp_path)) if isinstance(step, Block)]
-    assert blocks == [Block("/etc/hosts", ("10.0.0.3 ip-10-0-0-3", "10.0.0.1 ip-10-0-0-1"))]
+    lines = ("10.0.0.3 ip-10-0-0-3", "10.0.0.1 ip-10-0-0-1", "0.0.0.0 any-address.invalid")
+    assert blocks == [Block("/etc/hosts", lines)]
 
 
 def test_a_machine_keeps_its_own_name_where_its_node_has_another(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_a_machine_keeps_its_own_name_where_its_node_has_another(tmp_path: Path)
     here = replace(here, node=work, cluster=replace(here.cluster, controllers=(head,)))
     found = list(identity.steps(here))
     assert found[:2] == [identity.HostName("ip-10-0-0-3"), File("/etc/hostname", "ip-10-0-0-3\n")]
-    lines = ("10.0.0.3 ip-10-0-0-3 work-1", "10.0.0.1 ip-10-0-0-1 head-1")
+    lines = ("10.0.0.3 ip-10-0-0-3 work-1", "10.0.0.1 ip-10-0-0-1 head-1", "0.0.0.0 any-address.invalid")
     assert found[2:] == [Block("/etc/hosts", lines)]
 
 
