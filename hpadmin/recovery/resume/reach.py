@@ -5,8 +5,9 @@ milliseconds; a host that hangs accepts the connection (its kernel does) and the
 two lines for it, so this is done only where something is suspected.
 
 slurmd looks up the name of whoever connects as it accepts, one connection after the other, and remembers no failure
-(`_set_connection_name`, src/conmgr/con.c): where the name service is slow, a healthy slurmd is silent too. So a host that is silent can be listened to at
-a second port, sshd's: it greets whoever connects before it does anything else (RFC 4253, section 4.2).
+(`_set_connection_name`, src/conmgr/con.c): where the name service is slow, a healthy slurmd is silent too. So a host
+that is silent can be listened to at a second port, sshd's, which greets whoever connects before it does anything else
+(RFC 4253, section 4.2).
 """
 
 from __future__ import annotations
