@@ -14,6 +14,10 @@ import docker.errors
 from hpadmin.lab import image
 from hpadmin.lab.engine import ContainerRunner, connect
 
+NO_NAME_SERVICE = ("127.0.0.1",)
+"""Nobody is there, which one is told at once. Slurm looks up 0.0.0.0 at every reconfigure, and whoever connects to it,
+and serves nobody until it is answered: no test may hang on a name service outside."""
+
 
 class Box(ContainerRunner):
     """A started container: `run`, `put`, and its name in `container`."""
@@ -48,6 +52,7 @@ def box(
         hostname=hostname,
         detach=True,
         init=True,
+        dns=list(NO_NAME_SERVICE),
         privileged=privileged,
         cap_add=list(capabilities),
         # AppArmor forbids mounts to containers, whatever their capabilities; without any it stays as it is.

@@ -25,6 +25,7 @@ from hpadmin.errors import OperationFailed
 from hpadmin.lab import image
 from hpadmin.lab.engine import ContainerRunner, connect
 from hpadmin.model import Strategy
+from tests.support.box import NO_NAME_SERVICE
 from tests.support.session import Session
 
 NODES = ("n1", "n2", "n3", "n4", "n5", "n6")
@@ -210,6 +211,7 @@ def cluster(release: str = "24.11") -> Iterator[Cluster]:
             ["sleep", "infinity"],
             name=name,
             hostname="ctl",
+            dns=list(NO_NAME_SERVICE),
             detach=True,
             init=True,
             cap_add=["SYS_ADMIN", "NET_ADMIN"],

@@ -20,6 +20,7 @@ from hpadmin.lab import image
 from hpadmin.lab.engine import ContainerRunner, connect
 from hpadmin.slurm.command import Completed
 from hpadmin.slurm.hostlist import expand
+from tests.support.box import NO_NAME_SERVICE
 from tests.support.slurmds import START_ALONE
 
 USER = "alice"
@@ -304,6 +305,7 @@ def cluster(
         entrypoint="sleep",
         name=name,
         hostname="ctl",
+        dns=list(NO_NAME_SERVICE),
         detach=True,
         init=True,
         # SYS_PTRACE to see which node a slurmstepd belongs to.

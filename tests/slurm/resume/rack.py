@@ -22,6 +22,7 @@ from hpadmin.lab import image
 from hpadmin.lab.engine import ContainerRunner, connect
 from hpadmin.slurm.command import Completed
 from tests.slurm.resume.cluster import DAEMONS, HOME, STATE, USER, until
+from tests.support.box import NO_NAME_SERVICE
 from tests.support.slurmds import START_ALONE
 
 PER_NODE = 5
@@ -155,6 +156,7 @@ def racks(first: int, second: int) -> Iterator[Racks]:
         entrypoint="sleep",
         name=name,
         hostname="ctl",
+        dns=list(NO_NAME_SERVICE),
         detach=True,
         init=True,
         cap_add=["SYS_ADMIN", "NET_ADMIN"],  # network namespaces, and cables between them

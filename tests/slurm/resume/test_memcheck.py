@@ -19,6 +19,7 @@ from hpadmin import resources
 from hpadmin.lab import image
 from hpadmin.lab.engine import ContainerRunner, connect
 from tests.slurm.resume.cluster import until
+from tests.support.box import NO_NAME_SERVICE
 
 pytestmark = pytest.mark.slurm
 
@@ -121,7 +122,7 @@ def box() -> Iterator[ContainerRunner]:
     name = f"hpadmin-test-{uuid.uuid4().hex[:10]}"
     container = client.containers.run(
         built.id or "", ["sleep", "infinity"], name=name, hostname="box", detach=True, init=True,
-        labels={"hpadmin.test": "box"},
+        dns=list(NO_NAME_SERVICE), labels={"hpadmin.test": "box"},
     )  # fmt: skip
     try:
         runner = ContainerRunner(client, name)
