@@ -49,9 +49,11 @@ def run(config: Path, lab: str | None, once: bool, log: str, state_dir: Path) ->
     Where another agent leads already, stand by and take over when it is gone.
     """
     from hpadmin.recovery.leadership import StandsBy
+    from hpadmin.recovery.rounds import allow_many
     from hpadmin.recovery.site import Site
 
     _set_up_logging(log)
+    allow_many()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hpadmin.recovery.observe import Observation
+from hpadmin.recovery.rounds import rounds
 from hpadmin.slurm.reader import NodeInfo
 from hpadmin.slurm.states import NodeBase
 
@@ -26,8 +27,16 @@ _HOST_LOST = frozenset(
 def reachable(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, bool]:
     """Try each (address, port); return whether the host behind it answered within `timeout` seconds, in any way.
 
-    Addresses must be numeric: names would be resolved one after the other.
+    That is for all together, in as few rounds as this process has descriptors for. Addresses must be numeric: names
+    would be resolved one after the other.
     """
+    answered: dict[str, bool] = {}
+    for part in rounds(targets):
+        answered.update(_round(part, timeout))
+    return answered
+
+
+def _round(targets: Mapping[str, tuple[str, int]], timeout: float) -> dict[str, bool]:
     answered: dict[str, bool] = {}
     waiting: dict[str, socket.socket] = {}
     with selectors.DefaultSelector() as selector:

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hpadmin.recovery.resume.facts import Reach
+from hpadmin.recovery.rounds import rounds
 
 CONNECT_SECONDS = 2.0
 """A connection is the kernels' work: its first packet, where it is lost, is sent again after one second and after
@@ -33,11 +34,19 @@ MANY = 3
 def reach(
     targets: Mapping[str, tuple[str, int]], *, timeout: float, greeter: int | None = None
 ) -> dict[str, Reach]:
-    """Speak to each (address, port) and return what happened within `timeout` seconds, for all together.
+    """Speak to each (address, port) and return what happened within `timeout` seconds, for all together
+    (in as few rounds as this process has descriptors for).
 
     A host with which no connection stands after `CONNECT_SECONDS` is lost already. `greeter` is the port of a server
     that speaks first: a host whose slurmd is silent, and where that one greets, is `Reach.MUTE`.
     """
+    found: dict[str, Reach] = {}
+    for part in rounds(targets):
+        found.update(_round(part, timeout, greeter))
+    return found
+
+
+def _round(targets: Mapping[str, tuple[str, int]], timeout: float, greeter: int | None) -> dict[str, Reach]:
     with selectors.DefaultSelector() as selector:
         talks = _Talks(selector)
         try:

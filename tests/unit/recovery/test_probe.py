@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ import pytest
 
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.probe import Prober, reachable
+from hpadmin.recovery.resume.facts import Reach
+from hpadmin.recovery.resume.reach import reach
+from hpadmin.recovery.rounds import allow_many, rounds
 from hpadmin.slurm.reader import NodeInfo
 from hpadmin.slurm.states import NodeState
 
@@ -89,3 +93,32 @@ def test_a_share_at_a_time_and_the_silent_ones_always(silent: int) -> None:
     nodes = {f"n{index}": node(f"n{index}", HOST, port=silent) for index in range(5)}
     sizes = [len(prober.complete(Observation(at=at, nodes=nodes)).unreachable) for at in range(3)]
     assert sizes == [2, 4, 5]
+
+
+@contextlib.contextmanager
+def descriptors(count: int) -> Iterator[None]:
+    """May this process have so many open, as a service that nobody gave more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_more_hosts_than_descriptors_are_spoken_to_in_rounds(silent: int) -> None:
+    """Of a thousand hosts that do not answer, no connection is let go before its time is over."""
+    targets = {f"n{index}": (HOST, silent) for index in range(1000)}
+    with descriptors(512):
+        assert reachable(targets, timeout=0.05) == dict.fromkeys(targets, False)
+        assert reach(targets, timeout=0.05, greeter=silent) == dict.fromkeys(targets, Reach.LOST)
+
+
+def test_the_agent_takes_all_descriptors_that_it_may_have() -> None:
+    targets = {f"n{index}": index for index in range(1000)}
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with descriptors(1024):
+        assert [len(part) for part in rounds(targets)] == [256, 256, 256, 232]
+        allow_many()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+        assert [name for part in rounds(targets) for name in part] == list(targets)
