@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -51,7 +51,7 @@ GLIMPSE_SECONDS = 0.5
 MEANWHILE_SECONDS = 0.5
 """While hosts are waited for, what is urgent is looked at so often."""
 COMPARED = 5
-"""Hosts that nobody asked about, which those that are silent are compared with."""
+"""So many hosts that nobody asked about are spoken to along with those that are silent."""
 UNASKED = "agent"
 """The beginning of the request id of incidents that no supervisor asked about."""
 
@@ -74,6 +74,9 @@ class Desk:
     _given_up: set[str] = field(default_factory=set, init=False)
     _reached: dict[str, Reach] = field(default_factory=dict, init=False)
     """What was found out in this cycle: a dead node is waited for once, not once for each of its jobs."""
+    _beside: dict[str, Reach] = field(default_factory=dict, init=False)
+    """Hosts that nobody asked about, spoken to once, along with those that were silent: they tell what silence means
+    just now (`doubted`), and of themselves nothing yet."""
 
     def save(self, record: JobRecord, state: State, now: float, **about: object) -> JobRecord:
         return self.store.save(replace(record, state=state, **about), now)  # type: ignore[arg-type]
@@ -191,11 +194,8 @@ class Desk:
         wanted = [name for name in names if name in seen.nodes]
         targets = _targets((name for name in wanted if name not in self._reached), seen)
         if targets:
-            found = self._speak(targets)
-            self._reached.update(found)
-            if not {Reach.SILENT, Reach.MUTE}.isdisjoint(found.values()):
-                self._compare(seen)
-        known = doubted(self._reached)
+            self._reached.update(self._speak(targets, seen))
+        known = doubted({**self._beside, **self._reached})
         if targets and (doubtful := [name for name, how in known.items() if how is Reach.DOUBTFUL]):
             log.warning("most hosts are silent: is the name service away?", extra={"nodes": fold(doubtful)})
         return {name: known[name] for name in wanted if name in known}
@@ -209,22 +209,29 @@ class Desk:
         self._reached.update(settled)
         return targets.keys() - settled.keys()
 
-    def _compare(self, seen: Observation) -> None:
-        """Speak to a few hosts that nobody asked about, which tell what silence means just now (`doubted`)."""
-        others = (
-            name for name, node in seen.nodes.items() if name not in self._reached and not node.state.down
-        )
-        self._reached.update(self._speak(_targets(islice(others, COMPARED), seen)))
-
-    def _speak(self, targets: Mapping[str, tuple[str, int]]) -> dict[str, Reach]:
+    def _speak(self, targets: Mapping[str, tuple[str, int]], seen: Observation) -> Mapping[str, Reach]:
         ask, patience = self.reacher or speak, self.limits.silent_after
         found = self.aside(lambda: ask(targets, timeout=patience))
         again = {name: targets[name] for name, how in found.items() if how in (Reach.SILENT, Reach.LOST)}
         if not again:
             return found
-        if not any(found[name] is Reach.SILENT for name in again):
+        beside: Mapping[str, tuple[str, int]] = {}
+        if any(found[name] is Reach.SILENT for name in again):
+            beside = self._others(seen, targets)
+        else:
             patience /= 2
-        return {**found, **self.aside(lambda: ask(again, timeout=patience, greeter=SSH_PORT))}
+        second = self.aside(lambda: ask({**again, **beside}, timeout=patience, greeter=SSH_PORT))
+        self._beside.update((name, second[name]) for name in beside)
+        return {**found, **{name: second[name] for name in again}}
+
+    def _others(self, seen: Observation, asked: Container[str]) -> Mapping[str, tuple[str, int]]:
+        """Return a few hosts that nobody asked about."""
+        unknown = (
+            name
+            for name, node in seen.nodes.items()
+            if name not in asked and name not in self._reached and not node.state.down
+        )
+        return _targets(islice(unknown, COMPARED), seen)
 
 
 def _targets(names: Iterable[str], seen: Observation) -> dict[str, tuple[str, int]]:
