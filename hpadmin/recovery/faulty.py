@@ -25,6 +25,20 @@ def report_of(node: NodeInfo) -> HealthReport | None:
     return report
 
 
+def judgeable(node: NodeInfo, seen: Observation) -> bool:
+    """Whether anything may be concluded from the state that Slurm tells of a node.
+
+    A node that slurmctld has not heard since its start has no state yet. If it lives, that takes moments. If its host
+    is dead to others too, it is as dead as one in any other state, and Slurm may call it unknown for ever: until
+    SlurmdTimeout is over, which each reconfigure begins anew.
+    """
+    if not node.state.unheard:
+        return not node.state.unreadable
+    instance = (seen.instances or {}).get(node.name)
+    failed = instance is not None and instance.condition is Condition.FAILED
+    return failed or node.name in seen.unreachable
+
+
 def looks_dead(node: NodeInfo, seen: Observation) -> str:
     """Say why a node looks dead; empty when it does not, or when that is somebody's intention.
 
@@ -32,7 +46,7 @@ def looks_dead(node: NodeInfo, seen: Observation) -> str:
     and whatever the provider itself does to the machine: it is being made, booted, updated or examined.
     """
     state = node.state
-    if state.unreadable or state.powered_away or state.rebooting or state.base is NodeBase.FUTURE:
+    if not judgeable(node, seen) or state.powered_away or state.rebooting or state.base is NodeBase.FUTURE:
         return ""
     if NodeFlag.MAINTENANCE in state.flags:
         return ""
@@ -63,7 +77,7 @@ def _dead_long_enough(node: NodeInfo, seen: Observation, book: Book, policy: Pol
 
 def candidate(node: NodeInfo, seen: Observation, book: Book, policy: Policy) -> Open | Notice | None:
     """Return the repair that this node wants, or why it cannot have one, or None."""
-    if node.state.unreadable or node.state.powered_away or node.state.base is NodeBase.FUTURE:
+    if not judgeable(node, seen) or node.state.powered_away or node.state.base is NodeBase.FUTURE:
         return None
     reading = reasons.read(node.reason)
     last = _last_closed(node.name, book)

@@ -15,6 +15,7 @@ from hpadmin.nodes.provider import Condition, ProviderInstance, Repair
 from hpadmin.nodes.report import HealthReport
 from hpadmin.recovery import reasons
 from hpadmin.recovery.book import Book, Phase, RepairRecord
+from hpadmin.recovery.faulty import judgeable
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.reasons import Owner
 from hpadmin.slurm.control import NewState, SlurmControl
@@ -74,7 +75,7 @@ def check_orderable(names: Iterable[str], action: Repair, seen: Observation) -> 
         elif node.state.kept_out and reasons.read(node.reason).owner is Owner.FOREIGN:
             who = f"{node.reason_user} keeps" if node.reason_user else "somebody keeps"
             problems.append(Problem(name, f"{who} it out: {node.reason!r}; have that settled first"))
-        elif node.state.unreadable:
+        elif not judgeable(node, seen):
             problems.append(Problem(name, f"its state {node.state} cannot be judged now"))
         elif seen.instances is not None and seen.instances and name not in seen.instances:
             problems.append(Problem(name, "the provider knows no instance for it"))

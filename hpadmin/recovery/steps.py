@@ -7,7 +7,7 @@ from hpadmin.nodes.report import HealthReport, Verdict
 from hpadmin.recovery import reasons
 from hpadmin.recovery.actions import Advance, GiveUp, Mark, Notice, Resume, Target
 from hpadmin.recovery.book import Origin, Phase, RepairRecord
-from hpadmin.recovery.faulty import came_back
+from hpadmin.recovery.faulty import came_back, judgeable
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.policy import Policy
 from hpadmin.recovery.reasons import Owner
@@ -24,7 +24,7 @@ def vanished(record: RepairRecord) -> Advance:
 
 def step(record: RepairRecord, node: NodeInfo, seen: Observation, policy: Policy) -> Step:
     """Return what this repair does now; None to wait."""
-    if node.state.unreadable:
+    if not judgeable(node, seen):
         return None
     match record.phase:
         case Phase.ISOLATE:
@@ -99,10 +99,13 @@ def _drain(record: RepairRecord, node: NodeInfo, seen: Observation) -> Step:
 def empty(record: RepairRecord, node: NodeInfo, seen: Observation) -> bool:
     """Nothing runs on the node: by its state, and by the queue.
 
-    On a node that is dead, Slurm may wait for ever for the end of what is completing there.
+    On a node that is dead, Slurm may wait for ever for the end of what is completing there. The state of one that it
+    has not heard yet tells nothing of jobs (`_sync_nodes_to_active_job`, src/slurmctld/read_config.c), the queue does.
     """
     if record.origin is Origin.DEAD and node.state.down:
         return True
+    if node.state.unheard:
+        return node.state.kept_out and not node.state.allocated and not seen.jobs_on.get(node.name)
     return node.state.drained and not seen.jobs_on.get(node.name)
 
 
@@ -125,12 +128,14 @@ def _ready(record: RepairRecord, node: NodeInfo, seen: Observation, policy: Poli
     if seen.at < record.not_before:
         return _waits(record, record.result)
     report = HealthReport.read(node.extra)
+    # slurmctld forgets both when it is started: what is asked for now begins later than now.
+    unknown = seen.at if node.state.unheard else 0.0
     return Target(
         record,
         instance.instance_id,
         instance.booted,
-        node.boot_time,
-        node.slurmd_start_time,
+        node.boot_time or unknown,
+        node.slurmd_start_time or unknown,
         report.boot if report is not None else "",
     )
 

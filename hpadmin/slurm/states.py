@@ -94,6 +94,11 @@ class NodeState:
         return bool(self.strange) or self.base in (NodeBase.UNKNOWN, NodeBase.INVALID)
 
     @property
+    def unheard(self) -> bool:
+        """Its slurmd has not registered since slurmctld was started or reconfigured. That tells nothing of its jobs."""
+        return self.base is NodeBase.UNKNOWN and not self.strange
+
+    @property
     def down(self) -> bool:
         return self.base is NodeBase.DOWN
 

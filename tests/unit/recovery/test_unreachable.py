@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 from hpadmin.nodes.provider import Repair
+from hpadmin.recovery import reasons
 from hpadmin.recovery.book import Phase
+from hpadmin.recovery.faulty import judgeable
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.policy import Policy
+from hpadmin.slurm.control import NewState
+from hpadmin.slurm.reader import NodeInfo
+from hpadmin.slurm.states import NodeState
 from tests.unit.recovery.test_agent import POLICY, Site
 from tests.unit.recovery.world import Eyes, World
 
@@ -116,3 +121,45 @@ def test_a_reconfigure_during_the_repair_does_not_make_its_report_old(site: Site
     site.world.reconfigure()
     site.run(60)
     assert site.closed() == [("n3", Repair.REPLACE, Phase.REPAIRED)]
+
+
+@pytest.mark.parametrize("marked", [False, True], ids=["nobody knows", "a job has told"])
+def test_a_dead_host_that_slurmctld_has_not_heard_since_its_start_is_repaired(
+    site: Site, marked: bool
+) -> None:
+    """Slurm calls it unknown until SlurmdTimeout is over, which each reconfigure begins anew."""
+    site.world.cut("n3")
+    if marked:
+        why = reasons.write("replace", "the host does not answer (found for job 7)")
+        site.world.set_state(["n3"], NewState.FAIL, why)
+    site.world.reconfigure()
+    assert site.world.nodes_["n3"].info().state.unheard
+    site.run(100)
+    assert [(call.action, call.node) for call in site.world.calls] == [(Repair.REPLACE, "n3")]
+    site.run(500)
+    assert site.closed() == [("n3", Repair.REPLACE, Phase.REPAIRED)]
+
+
+def test_a_job_on_a_host_that_slurmctld_has_not_heard_yet_is_not_ended_by_an_order_that_may_wait(
+    site: Site,
+) -> None:
+    """Its state tells nothing of jobs, the queue does."""
+    job = site.world.submit("n3")
+    assert job is not None
+    site.world.cut("n3")
+    site.world.reconfigure()
+    site.world.admin("n3", NewState.FAIL, "Action:Replace")
+    site.run(200)
+    assert not site.world.calls
+    site.world.finish(job)
+    site.run(30)
+    assert [(call.action, call.node) for call in site.world.calls] == [(Repair.REPLACE, "n3")]
+
+
+def test_a_host_that_lives_is_judged_when_slurmctld_has_heard_it() -> None:
+    node = NodeInfo("n3", NodeState.parse("UNKNOWN+FAIL"), reason="Action:Replace")
+    seen = Observation(at=1000, nodes={"n3": node})
+    assert not judgeable(node, seen)
+    assert judgeable(node, replace(seen, unreachable={"n3": 900.0}))
+    strange = replace(node, state=NodeState.parse("UNKNOWN+FAIL+OFALATERRELEASE"))
+    assert not judgeable(strange, replace(seen, unreachable={"n3": 900.0}))

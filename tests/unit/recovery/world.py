@@ -186,10 +186,23 @@ class World:
         self.nodes_[name].machine.cut = False
 
     def reconfigure(self) -> None:
-        """`scontrol reconfigure`: every slurmd that hears it starts anew, and none of them checks its health."""
+        """`scontrol reconfigure`: every slurmd that hears it starts anew, and none of them checks its health.
+
+        Of one that does not, slurmctld knows nothing any more, and waits for SlurmdTimeout from the beginning.
+        """
         for node in self.nodes_.values():
             if node.machine.up and not node.machine.cut and not node.machine.after:
                 node.slurmd_start = self.now
+            elif node.base is not NodeBase.DOWN:
+                node.base, node.silent_since = NodeBase.UNKNOWN, self.now
+                node.slurmd_start = node.boot_time = 0
+                node.flags.add(NodeFlag.NOT_RESPONDING)
+
+    def _registered(self, node: SimNode) -> None:
+        if node.base is NodeBase.UNKNOWN:
+            node.base = NodeBase.IDLE
+            node.slurmd_start, node.boot_time = self.now, node.machine.booted
+            self._refresh()
 
     def break_gpu(self, name: str) -> None:
         self.nodes_[name].machine.faulty = True
@@ -223,6 +236,7 @@ class World:
                 self._kill_jobs(node.name, "node failed")
             return
         node.flags.discard(NodeFlag.NOT_RESPONDING)
+        self._registered(node)
         self._health_check(node)
 
     def _provider_done(self, node: SimNode) -> None:
