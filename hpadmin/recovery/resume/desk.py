@@ -67,6 +67,8 @@ class Desk:
     limits: Limits = field(default_factory=Limits)
     reacher: Reacher | None = None
     examiner: Examiner | None = None
+    examined: dict[str, set[str]] = field(default_factory=dict)
+    """Which nodes have looked at themselves, for which open question: kept from cycle to cycle."""
     meanwhile: Callable[[], object] = lambda: None
     """What is urgent while hosts are waited for; raises nothing."""
     _kept_out: set[str] = field(default_factory=set, init=False)

@@ -62,6 +62,8 @@ class ResumePart:
     _seen_records: dict[int, str] = field(default_factory=dict, init=False)
     """Records that were looked at already and ask for nothing: a cache, nothing is lost with it."""
     _orphans: dict[int, float] = field(default_factory=dict, init=False)
+    _examined: dict[str, set[str]] = field(default_factory=dict, init=False)
+    """`Desk.examined`. Where it is lost, nodes look at themselves once more."""
     _asked: bool = field(default=False, init=False)
 
     def cycle(self, seen: Observation) -> None:
@@ -78,6 +80,7 @@ class ResumePart:
             self.limits,
             self.reacher,
             self.examiner,
+            self._examined,
             meanwhile=lambda: requeues.hasten(seen.at),
         )
         questions, requeues = Questions(desk), Requeues(desk)

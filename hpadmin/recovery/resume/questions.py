@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hpadmin.errors import OperationFailed
@@ -12,7 +12,9 @@ from hpadmin.recovery.resume import messages
 from hpadmin.recovery.resume.decide import decide
 from hpadmin.recovery.resume.desk import Desk, job_view
 from hpadmin.recovery.resume.facts import (
+    Health,
     History,
+    NodeView,
     Reach,
     judge,
     lost,
@@ -116,6 +118,9 @@ class Questions:
 
         Jobs all of whose hosts answer do not wait while hosts of others are waited for.
         """
+        fresh = {name for detail in asking for name in self._just_failed(detail)}
+        for gone in self._desk.examined.keys() - fresh:
+            del self._desk.examined[gone]
         concerned = {detail.info.job_id: self._concerned(detail) for detail in asking}
         awaited = set[str]()
         if len(asking) > 1:
@@ -130,10 +135,10 @@ class Questions:
         wanted = {name for detail in asking for name in self._concerned(detail)}
         reached = self._desk.reach(wanted, seen)
         configuration = self._desk.reader.configuration()
-        seen = self._examined(asking, reached, configuration, seen)
+        seen, blind = self._examined(asking, reached, configuration, seen)
         for detail in asking:
             try:
-                self._answer_job(detail, seen, reached, configuration)
+                self._answer_job(detail, seen, reached, configuration, blind)
             except OperationFailed as error:
                 log.error(
                     "a question is left to the next cycle",
@@ -153,32 +158,41 @@ class Questions:
         reached: Mapping[str, Reach],
         configuration: Mapping[str, str],
         seen: Observation,
-    ) -> Observation:
-        """Let the nodes of steps that have just failed look at themselves; return the picture with what they found."""
-        suspects = {
-            name
-            for detail in asking
-            if self._just_failed(detail)
-            for name in self._concerned(detail)
-            if reached.get(name) is Reach.ANSWERS
-        }
+    ) -> tuple[Observation, frozenset[str]]:
+        """Let the nodes of steps that have just failed look at themselves.
+
+        Return the picture with what they found, and those of them that could not look now.
+        """
+        wanted: dict[str, set[str]] = {}
+        for detail in asking:
+            concerned = {name for name in self._concerned(detail) if reached.get(name) is Reach.ANSWERS}
+            for question in self._just_failed(detail):
+                wanted[question] = concerned - self._desk.examined.get(question, set())
+        suspects = {name for names in wanted.values() for name in names}
         examiner = self._desk.examiner
         if examiner is None or not suspects:
-            return seen
-        if not self._desk.aside(lambda: examiner.examine(sorted(suspects), configuration)):
-            return seen
-        return replace(seen, nodes={node.name: node for node in self._desk.reader.nodes()})
+            return seen, frozenset()
+        found = self._desk.aside(lambda: examiner.examine(sorted(suspects), configuration))
+        for question, names in wanted.items():
+            self._desk.examined.setdefault(question, set()).update(names - found.failed)
+        if found.done:
+            seen = replace(seen, nodes={node.name: node for node in self._desk.reader.nodes()})
+        return seen, found.failed
 
-    def _just_failed(self, detail: JobDetail) -> bool:
-        """A question of this job is new, and about a program that ended or hangs by itself."""
+    def _just_failed(self, detail: JobDetail) -> list[str]:
+        """Return the questions of this job that are open, and about a program that ended or hangs by itself."""
         record = self._desk.store.job(detail.info.job_id)
-        known = {each.request for each in self._desk.store.incidents(record)} if record is not None else set()
-        return any(
-            request.phase is Phase.ASK
-            and request.cause in (Cause.EXIT, Cause.HANG)
-            and request.id not in known
+        incidents = self._desk.store.incidents(record) if record is not None else ()
+        decided = {each.request for each in incidents if each.action}
+        answered = messages.answers(detail.admin_comment)
+        return [
+            request.id
             for request in messages.requests(detail.extra, detail.restarts).values()
-        )
+            if request.phase is Phase.ASK
+            and request.cause in (Cause.EXIT, Cause.HANG)
+            and request.id not in decided
+            and _open(request, answered)
+        ]
 
     def _answer_job(
         self,
@@ -186,6 +200,7 @@ class Questions:
         seen: Observation,
         reached: Mapping[str, Reach],
         configuration: Mapping[str, str],
+        blind: Container[str],
     ) -> None:
         record = self._desk.store.job(detail.info.job_id)
         assert record is not None
@@ -196,7 +211,7 @@ class Questions:
             view if name in held else lost(view)
             for name in self._concerned(detail)
             if name in seen.nodes
-            for view in [judge(seen.nodes[name], seen, reached.get(name), since)]
+            for view in [_unless(name in blind, judge(seen.nodes[name], seen, reached.get(name), since))]
         ]
         job = job_view(detail, seen, configuration)
         answered = messages.answers(detail.admin_comment)
@@ -218,6 +233,13 @@ class Questions:
             self._desk.jobs.answer(detail.info.job_id, comment)
             if answer.action is Action.REQUEUE:
                 self._desk.requeue(detail.info.job_id, [view for view in views if view.name in held], seen)
+
+
+def _unless(blind: bool, view: NodeView) -> NodeView:
+    """Return a view that is not good where the node could not look at itself: what it said last is older."""
+    if not blind or view.health is not Health.GOOD:
+        return view
+    return replace(view, health=Health.UNSURE, why="it could not look at itself")
 
 
 def _same_run(record: JobRecord, detail: JobDetail) -> bool:

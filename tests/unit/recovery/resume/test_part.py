@@ -12,6 +12,7 @@ import pytest
 
 from hpadmin.errors import OperationFailed
 from hpadmin.nodes.report import HealthReport, Verdict
+from hpadmin.recovery.resume.examine import Examination
 from hpadmin.recovery.resume.facts import Reach
 from hpadmin.recovery.resume.messages import Action, Cause, Phase
 from hpadmin.recovery.resume.part import ORPHAN_SECONDS, UNMERGED_SECONDS
@@ -111,17 +112,41 @@ def test_the_nodes_of_a_step_that_has_just_failed_look_at_themselves_once(
 
 @dataclass(frozen=True)
 class Examined:
-    """An examination that finds a fault of one node."""
+    """An examination that finds a fault of one node, at the first attempt or later."""
 
     world: World
     looked: list[str]
     sick: str
+    fails: int = 0
+    """So often the sick node cannot look at itself."""
 
-    def examine(self, nodes: Iterable[str], configuration: Mapping[str, str]) -> bool:
-        self.looked.append(" ".join(nodes))
+    def examine(self, nodes: Iterable[str], configuration: Mapping[str, str]) -> Examination:
+        asked = frozenset(nodes)
+        self.looked.append(" ".join(sorted(asked)))
+        if len(self.looked) <= self.fails:
+            return Examination(asked - {self.sick}, asked & {self.sick})
         report = HealthReport(Verdict.FAILED, 1000, "gpu-count", "reboot", "3 of 4").merged_into("") or ""
         self.world.known[self.sick] = replace(self.world.known[self.sick], extra=report)
-        return True
+        return Examination(asked)
+
+
+@pytest.mark.parametrize(("fails", "bad"), [(1, ("n3",)), (2, ("n3",)), (1000, ())])
+def test_a_node_that_could_not_look_at_itself_is_asked_again(
+    tmp_path: Path, fails: int, bad: tuple[str, ...]
+) -> None:
+    """slurmctld was not reached, or time was over: the report from before says nothing about the failure."""
+    world, agent = watched(tmp_path)
+    looked: list[str] = []
+    agent = replace(agent, examiner=Examined(world, looked, "n3", fails))
+    world.ask(82, replace(ASK, cause=Cause.EXIT))
+    turn(agent, world, 1)
+    assert world.answer_of(82).action is Action.WAIT
+    turn(agent, world, 3)
+    assert looked[:2] == ["n1 n2 n3 n4", "n3"]
+    world.now += agent.limits.diagnosis
+    turn(agent, world, 1)
+    assert world.answer_of(82).bad == bad
+    assert world.answer_of(82).action is (Action.RETRYSTEP if bad else Action.NONE)
 
 
 def test_a_question_of_an_earlier_run_is_not_answered(tmp_path: Path) -> None:
