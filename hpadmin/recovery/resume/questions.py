@@ -211,7 +211,7 @@ class Questions:
             view if name in held else lost(view)
             for name in self._concerned(detail)
             if name in seen.nodes
-            for view in [_unless(name in blind, judge(seen.nodes[name], seen, reached.get(name), since))]
+            for view in [_unsure_if(name in blind, judge(seen.nodes[name], seen, reached.get(name), since))]
         ]
         job = job_view(detail, seen, configuration)
         answered = messages.answers(detail.admin_comment)
@@ -235,7 +235,7 @@ class Questions:
                 self._desk.requeue(detail.info.job_id, [view for view in views if view.name in held], seen)
 
 
-def _unless(blind: bool, view: NodeView) -> NodeView:
+def _unsure_if(blind: bool, view: NodeView) -> NodeView:
     """Return a view that is not good where the node could not look at itself: what it said last is older."""
     if not blind or view.health is not Health.GOOD:
         return view

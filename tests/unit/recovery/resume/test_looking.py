@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from hpadmin.errors import InvalidInput
+from hpadmin.errors import InvalidInput, OperationFailed
 from hpadmin.nodes.report import HealthReport
 from hpadmin.nodes.report import Verdict as HealthVerdict
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.resume import heartbeat, liveness
 from hpadmin.recovery.resume.control import read_hints
+from hpadmin.recovery.resume.examine import Examination, OnNodes
 from hpadmin.recovery.resume.facts import Health, Reach, has_gres, judge
 from hpadmin.recovery.resume.reach import doubted, reach
 from hpadmin.recovery.resume.stepcheck import Stepd, leftovers, stepd, sweep
+from hpadmin.slurm.command import Completed, Runner
 from hpadmin.slurm.reader import NodeInfo
 from hpadmin.slurm.states import NodeState
 
@@ -127,10 +130,10 @@ def test_connections_of_a_process_are_those_that_others_opened_to_it() -> None:
         assert liveness.connections(os.getpid()) == frozenset()
 
 
-@pytest.fixture
-def slurmd() -> Iterator[tuple[str, int]]:
-    """Something that closes a connection as soon as the other side does."""
-    server = socket.create_server(("127.0.0.1", 0))
+@contextlib.contextmanager
+def serving(address: str, talk: Callable[[socket.socket], object]) -> Iterator[tuple[str, int]]:
+    """A server that talks with one after the other, and lets go of each at the end."""
+    server = socket.create_server((address, 0))
 
     def serve() -> None:
         while True:
@@ -139,7 +142,7 @@ def slurmd() -> Iterator[tuple[str, int]]:
             except OSError:
                 return
             with connection:
-                connection.recv(1)
+                talk(connection)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -147,6 +150,20 @@ def slurmd() -> Iterator[tuple[str, int]]:
     server.shutdown(socket.SHUT_RDWR)
     server.close()
     thread.join(5)
+
+
+@pytest.fixture
+def slurmd() -> Iterator[tuple[str, int]]:
+    """Something that closes a connection as soon as the other side does."""
+    with serving("127.0.0.1", lambda connection: connection.recv(1)) as address:
+        yield address
+
+
+@pytest.fixture
+def sshd() -> Iterator[int]:
+    """Something that greets whoever connects, on an address of its own; its port."""
+    with serving("127.0.0.2", lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_10.0\r\n")) as address:
+        yield address[1]
 
 
 def test_reaching_a_slurmd_that_lives_one_that_hangs_and_one_that_is_gone(slurmd: tuple[str, int]) -> None:
@@ -168,31 +185,6 @@ def test_reaching_a_slurmd_that_lives_one_that_hangs_and_one_that_is_gone(slurmd
     assert found["hangs"] is Reach.SILENT
     assert found["gone"] is Reach.REFUSES
     assert found["far"] is Reach.LOST
-
-
-@pytest.fixture
-def sshd() -> Iterator[int]:
-    """Something that greets whoever connects and then waits, on an address of its own; its port."""
-    server = socket.create_server(("127.0.0.2", 0))
-    held = []
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            connection.sendall(b"SSH-2.0-OpenSSH_10.0\r\n")
-            held.append(connection)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    yield server.getsockname()[1]
-    server.shutdown(socket.SHUT_RDWR)
-    server.close()
-    thread.join(5)
-    for connection in held:
-        connection.close()
 
 
 def test_a_host_whose_slurmd_is_silent_is_listened_to_elsewhere(slurmd: tuple[str, int], sshd: int) -> None:
@@ -240,6 +232,33 @@ def test_most_hosts_do_not_hang_at_once(mute: int, silent: int, answer: int, dou
     found = doubted({f"n{number}": how for number, how in enumerate(hosts)})
     assert sum(how is Reach.DOUBTFUL for how in found.values()) == doubted_ones
     assert list(found.values())[-1] is Reach.LOST
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Runs a node's health check: it ends with `status`, or cannot be run."""
+
+    status: int | None
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        if self.status is None:
+            raise OperationFailed("the node does not answer")
+        return Completed(tuple(argv), self.status, "", "")
+
+
+def test_a_check_that_came_to_no_verdict_is_told_from_one_that_did() -> None:
+    nodes: dict[str, Runner] = {"good": Checks(0), "bad": Checks(1), "error": Checks(2), "gone": Checks(None)}
+    examiner = OnNodes(nodes.get)
+    found = examiner.examine([*nodes, "nobody asks"], {"HealthCheckProgram": "/usr/sbin/check"})
+    assert found == Examination(frozenset({"good", "bad"}), frozenset({"error", "gone"}))
+    assert examiner.examine(nodes, {}) == Examination()
 
 
 def test_a_slurmstepd_is_judged_by_its_socket(tmp_path: Path) -> None:
