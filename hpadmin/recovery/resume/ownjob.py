@@ -25,6 +25,7 @@ from hpadmin.slurm.command import Completed, Runner, slurmctld_is_away
 from hpadmin.slurm.commands import LOCAL, CommandReader
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.reader import JobDetail
+from hpadmin.slurm.states import JobState
 
 COMMAND_SECONDS = 60.0
 """Limit of one command: longer than slurmctld needs to restart."""
@@ -78,7 +79,10 @@ class Patient:
 
 
 class SupersededError(Exception):
-    """The job was requeued: this run of it is over, and the next one is none of this supervisor's business."""
+    """This run of the job is over, and the next one is none of this supervisor's business.
+
+    It was requeued, or started anew by a slurmctld that had forgotten that it ran.
+    """
 
 
 def quiet(environment: Mapping[str, str]) -> dict[str, str]:
@@ -105,11 +109,16 @@ class OwnJob:
     job_id: int
     restarts: int | None = None
     """Slurm's count of requeues in our run of the job. A later run has the same id: see `SupersededError`."""
+    began: float | None = None
+    """When our run began, in slurmctld's seconds: the count of one that Slurm forgot is that of the next."""
 
     def entered(self) -> OwnJob:
         """Return the job bound to its present run. Raises OperationFailed."""
         detail = CommandReader(self.runner, COMMAND_SECONDS).job(self.job_id)
-        return self if detail is None else replace(self, restarts=detail.restarts)
+        if detail is None:
+            return self
+        began = detail.info.start_time if detail.info.state is JobState.RUNNING else None
+        return replace(self, restarts=detail.restarts, began=began)
 
     def read(self) -> JobDetail | None:
         """Return the job, or None when Slurm does not know it any more.
@@ -118,19 +127,22 @@ class OwnJob:
         """
         detail = CommandReader(self.runner, COMMAND_SECONDS).job(self.job_id)
         if detail is not None:
-            self._check_run(detail.restarts)
+            runs = detail.info.state is JobState.RUNNING
+            self._check_run(detail.restarts, detail.info.start_time if runs else None)
         return detail
 
-    def _check_run(self, restarts: int) -> None:
+    def _check_run(self, restarts: int, began: float | None) -> None:
         if self.restarts is not None and restarts != self.restarts:
+            raise SupersededError
+        if None not in (began, self.began) and began != self.began:
             raise SupersededError
 
     def glance(self) -> tuple[str, str]:
         """Return the job's state and its AdminComment, cheaply; ("", "") when it is gone.
 
         Raises OperationFailed, and SupersededError once a requeued job has completed: until then its processes
-        have their last words. State and count of restarts come first and have a fixed width: what stands in the
-        comment cannot shift them.
+        have their last words. State, count of restarts and start come first and have a fixed width: what stands in
+        the comment cannot shift them.
         """
         done = self.runner.run(
             [
@@ -141,17 +153,19 @@ class OwnJob:
                 str(self.job_id),
                 "--states=all",
                 "-O",
-                "state:20,restartcnt:12,admin_comment:4000",
+                "state:20,restartcnt:12,starttime:20,admin_comment:4000",
             ],
             timeout=COMMAND_SECONDS,
+            env={"SLURM_TIME_FORMAT": "%s"},
         )
         if done.returncode != 0 and "Invalid job id" in done.stderr:
             return "", ""
         text = done.check().stdout
-        state, restarts = text[:20].strip(), text[20:32].strip()
+        state, restarts, started = text[:20].strip(), text[20:32].strip(), text[32:52].strip()
         if restarts.isdigit() and state != "COMPLETING":
-            self._check_run(int(restarts))
-        return state, text[32:].strip()
+            runs = state == "RUNNING" and started.isdigit()
+            self._check_run(int(restarts), float(started) if runs else None)
+        return state, text[52:].strip()
 
     def leave_earlier_runs(self) -> None:
         """Take records of earlier runs of this job out of its Extra, and let no step here have a number of theirs.

@@ -21,6 +21,7 @@ from hpadmin.recovery.resume.examine import Examiner
 from hpadmin.recovery.resume.limits import Limits
 from hpadmin.recovery.resume.questions import Questions
 from hpadmin.recovery.resume.requeues import Requeues
+from hpadmin.recovery.resume.runs import Runs
 from hpadmin.recovery.resume.store import State, Store, path_in, store_errors
 from hpadmin.slurm.command import Runner
 from hpadmin.slurm.control import SlurmControl
@@ -85,8 +86,9 @@ class ResumePart:
         )
         questions, requeues = Questions(desk), Requeues(desk)
         hints = self.jobs.hints()
-        known = {job.job_id: job for job in self.store.jobs()}
         running = {job.job_id: job for job in seen.jobs}
+        Runs(desk).follow(seen, running)
+        known = {job.job_id: job for job in self.store.jobs()}
         asking = []
         for job_id, record in hints.records.items():
             if job_id in running and self._seen_records.get(job_id) != record:

@@ -22,7 +22,8 @@ from hpadmin.recovery.resume.facts import (
 from hpadmin.recovery.resume.limits import Limits
 from hpadmin.recovery.resume.messages import Action, Answer, Cause, Phase, Request
 from hpadmin.recovery.resume.place import place_of
-from hpadmin.recovery.resume.store import Incident, JobRecord, State
+from hpadmin.recovery.resume.runs import same_run
+from hpadmin.recovery.resume.store import NEXT_RUN, Incident, JobRecord, State
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.reader import JobDetail
 from hpadmin.slurm.states import JobState
@@ -58,16 +59,16 @@ class Questions:
 
     def _record(self, detail: JobDetail, known: JobRecord | None, now: float, *, asks: bool) -> JobRecord:
         """Remember the job. What it holds while nothing is asked is what a later question is compared with."""
-        info = detail.info
+        info, runs = detail.info, detail.info.state is JobState.RUNNING
         if known is not None:  # a requeue changes the time of submission, so the id alone counts
+            same, requeuing = same_run(known, detail), known.state is State.REQUEUING
             fresh = replace(
                 known,
-                nodes=known.nodes if asks and _same_run(known, detail) else info.nodes or known.nodes,
+                nodes=known.nodes if asks and same else info.nodes or known.nodes,
                 # Without the first of its nodes a job has another BatchHost, and its script still where it was.
-                batch_host=known.batch_host
-                if _same_run(known, detail)
-                else info.batch_host or known.batch_host,
-                restarts=detail.restarts if known.state is not State.REQUEUING else known.restarts,
+                batch_host=known.batch_host if same else info.batch_host or known.batch_host,
+                restarts=known.restarts if requeuing else detail.restarts,
+                started=known.started if requeuing or not runs else info.start_time,
             )
             return fresh if fresh == known else self._desk.store.save(fresh, now)
         record = JobRecord(
@@ -79,6 +80,7 @@ class Questions:
             nodes=info.nodes,
             batch_host=info.batch_host if detail.batch else "",
             restarts=detail.restarts,
+            started=info.start_time if runs else NEXT_RUN,
         )
         record = self._desk.store.save(record, now)
         self._desk.store.keep_place(record, place_of(detail))
@@ -149,7 +151,7 @@ class Questions:
         """Return the nodes that a job holds, and those that Slurm has taken from it since its step began."""
         held = expand(detail.info.nodes)
         record = self._desk.store.job(detail.info.job_id)
-        before = expand(record.nodes) if record is not None and _same_run(record, detail) else []
+        before = expand(record.nodes) if record is not None and same_run(record, detail) else []
         return [*held, *(name for name in before if name not in held)]
 
     def _examined(
@@ -240,11 +242,6 @@ def _unsure_if(blind: bool, view: NodeView) -> NodeView:
     if not blind or view.health is not Health.GOOD:
         return view
     return replace(view, health=Health.UNSURE, why="it could not look at itself")
-
-
-def _same_run(record: JobRecord, detail: JobDetail) -> bool:
-    """What is remembered of the job's nodes is about this run of it, not about one before a requeue."""
-    return bool(record.nodes) and record.restarts == detail.restarts
 
 
 def _decided(incident: Incident, request: Request, limits: Limits) -> Answer | None:

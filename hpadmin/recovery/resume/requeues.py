@@ -20,7 +20,8 @@ from hpadmin.recovery.resume.facts import (
 )
 from hpadmin.recovery.resume.messages import Action, Cause, Phase, Request
 from hpadmin.recovery.resume.place import deserved, due
-from hpadmin.recovery.resume.store import JobRecord, State
+from hpadmin.recovery.resume.runs import later_run
+from hpadmin.recovery.resume.store import NEXT_RUN, JobRecord, State
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.jobjson import number
 from hpadmin.slurm.reader import JobDetail, JobInfo, NodeInfo
@@ -101,7 +102,7 @@ class Requeues:
         detail = self._desk.reader.job(record.job_id)
         if detail is None or detail.info.state is not JobState.RUNNING:
             return  # the picture is older than the requeue
-        if detail.restarts > record.restarts:
+        if later_run(record, detail):
             self._ran_again(record, detail, seen)
         else:
             self._desk.jobs.requeue(record.job_id)
@@ -114,7 +115,12 @@ class Requeues:
         place = self._desk.store.place(record)
         if place is not None and not place.raised:  # the next time Slurm may give it another number
             self._desk.store.keep_place(record, replace(place, base=0))
-        about = {"restarts": detail.restarts, "nodes": info.nodes, "batch_host": info.batch_host}
+        about = {
+            "restarts": detail.restarts,
+            "nodes": info.nodes,
+            "batch_host": info.batch_host,
+            "started": info.start_time,
+        }
         self._desk.save(record, State.WATCHED, seen.at, **about)
         log.warning("requeued job runs again", extra={"job": record.job_id, "nodes": info.nodes})
 
@@ -124,7 +130,7 @@ class Requeues:
         Slurm requeues a job that has ended, too, for as long as it remembers it (MinJobAge).
         """
         detail = self._desk.reader.job(record.job_id)
-        if detail is not None and detail.restarts > record.restarts:
+        if detail is not None and later_run(record, detail):
             self._ran_again(record, detail, seen)
         elif detail is not None and detail.batch and detail.requeue:
             self._desk.jobs.requeue(record.job_id)
@@ -139,12 +145,18 @@ class Requeues:
                 return
             nodes = expand(record.nodes) if record.nodes else []
             bad = [name for name in nodes if name in seen.nodes and seen.nodes[name].state.down]
-            if not bad:  # that is no business of ours: neither counted nor hurried
+            not_launched = detail.raw.get("state_description") == _NOT_LAUNCHED
+            if not bad and not not_launched:  # that is no business of ours: neither counted nor hurried
+                about = {"restarts": detail.restarts, "started": NEXT_RUN}
                 why = "requeued, and not because a node failed: by preemption or by hand"
-                self._desk.save(record, State.WATCHED, seen.at, restarts=detail.restarts, reason=why)
+                self._desk.save(record, State.WATCHED, seen.at, reason=why, **about)
                 return
             incident = self._desk.store.begin(record, f"{UNASKED}-{detail.restarts}", 0, "node_fail", seen.at)
-            why = "Slurm requeued it after a node failure"
+            why = (
+                "Slurm requeued it after a node failure"
+                if bad
+                else "Slurm could not launch it where it had run"
+            )
             self._desk.store.decide(incident, Action.REQUEUE, why, fold(bad), seen.at)
             record = self._desk.save(
                 record,

@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     reason TEXT NOT NULL DEFAULT '',
     first_seen REAL NOT NULL,
     changed REAL NOT NULL,
+    started REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (job_id, submitted)
 );
 CREATE TABLE IF NOT EXISTS incidents (
@@ -66,11 +67,14 @@ CREATE INDEX IF NOT EXISTS incidents_of_job ON incidents (job_id, number);
 """
 _JOB = (
     "job_id, submitted, user, partition, state, nodes, batch_host, restarts, resumes, quick, last_action,"
-    " reason, first_seen, changed"
+    " reason, first_seen, changed, started"
 )
 _INCIDENT = (
     "number, job_id, submitted, request, step, at, cause, action, reason, nodes, lost, gained, decided, over"
 )
+
+
+NEXT_RUN = -1.0
 
 
 class State(StrEnum):
@@ -112,6 +116,9 @@ class JobRecord:
     reason: str = ""
     first_seen: float = 0
     changed: float = 0
+    started: float = 0
+    """When the run began that `nodes` and `batch_host` are about, by slurmctld's clock; 0 where that is not known,
+    `NEXT_RUN` where the job waits for another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +214,11 @@ class Store:
     def save(self, job: JobRecord, now: float) -> JobRecord:
         """Write a job down and return it with its time."""
         saved = replace(job, changed=now, first_seen=job.first_seen or now)
-        marks = ", ".join("?" * 14)
+        marks = ", ".join("?" * 15)
         values = (
             *(saved.job_id, saved.submitted, saved.user, saved.partition, saved.state.value, saved.nodes),
             *(saved.batch_host, saved.restarts, saved.resumes, saved.quick, saved.last_action, saved.reason),
-            *(saved.first_seen, saved.changed),
+            *(saved.first_seen, saved.changed, saved.started),
         )
         self._db.execute(f"INSERT OR REPLACE INTO jobs ({_JOB}) VALUES ({marks})", values)  # noqa: S608
         return saved

@@ -34,7 +34,7 @@ killed forgets the changes of its last seconds (`SAVE_MAX_WAIT`, src/slurmctld/s
 STARTS = 2
 """An srun for which no step is created is started so often: slurmctld may have lost its request in a restart."""
 REQUEUE_SECONDS = 600.0
-"""A supervisor whose job is requeued is ended with it, except where proctrack/linuxproc lost sight of it."""
+"""A supervisor whose run of the job is over is ended with it, except where proctrack/linuxproc lost sight of it."""
 
 COUNT_VARIABLE = "HPADMIN_RESUME_COUNT"
 """Told to the program: how often this step was started again in this run of the job, plus the job's requeues."""
@@ -81,7 +81,9 @@ class Supervisor:
             self._enter()
             return self._attempts()
         except SupersededError:
-            self._await_requeue()
+            self._await_end(
+                "This run of the job is over: it was requeued, or Slurm had forgotten that it ran."
+            )
             return 1
 
     def _enter(self) -> None:
@@ -220,7 +222,7 @@ class Supervisor:
         head = f"Response from cluster agent: JobId={self.job.job_id}, ResumeAction={answer.action}"
         self.say("Info", head + text)
         if answer.action is Action.REQUEUE:
-            self._await_requeue()
+            self._await_end("The job is being requeued.")
 
     def _ask(
         self,
@@ -280,13 +282,13 @@ class Supervisor:
             return ()  # a node that cannot run the check is silent: the next look says so
         return tuple(node for node, seen in found.items() if seen.state is Stepd.KILLED)
 
-    def _await_requeue(self) -> None:
-        """Keep still until the requeue ends this process together with the job.
+    def _await_end(self, why: str) -> None:
+        """Keep still until Slurm ends this process together with its run of the job.
 
         The script behind this srun must not go on meanwhile; where nobody ends it, its job has long gone on. Once the
         script is gone there is nothing to keep still any more.
         """
-        self.say("Info", "The job is being requeued.")
+        self.say("Info", why)
         deadline = time.monotonic() + REQUEUE_SECONDS
         while time.monotonic() < deadline and os.getppid() == self.script:
             try:

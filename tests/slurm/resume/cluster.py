@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ from tests.support.slurmds import START_ALONE
 USER = "alice"
 HOME = "/home/alice"
 STATE = "/var/lib/hpadmin"
+JOB_STATE = "/var/spool/slurmctld/job_state"
 MODULES = "/opt/points"
 """Where the tests' own modules for inside the container lie."""
 DAEMONS = """\
@@ -221,6 +223,33 @@ class Cluster:
     def kill_stepds(self, node: str, job: int | None = None) -> None:
         """Kill the slurmstepds of `node` alone; what they started stays. Of `job`, only those of its steps."""
         self.sh(_KILL_STEPDS, node, "alone", "" if job is None else f"{job}[.][0-9]").check()
+
+    def asked(self, job: int) -> str:
+        """Wait for a supervisor's record in the job's Extra, and return what names it."""
+
+        def found() -> str | None:
+            extra = re.search(r"\bid=[0-9a-f]{8}\b", self.sh("scontrol show job $1", str(job)).check().stdout)
+            return extra and extra[0]
+
+        return until(found, 240, lambda: f"a record in job {job}")
+
+    def wait_written(self, words: str) -> None:
+        """Wait until slurmctld has written down jobs of which one has `words`: it does so every five seconds."""
+        until(
+            lambda: self.sh(f'grep -qaF -- "$1" {JOB_STATE}', words).returncode == 0,
+            240,
+            lambda: f"{words!r} in {JOB_STATE}",
+        )
+
+    def kill_slurmctld(self, meanwhile: str = "") -> None:
+        """Kill it, run a shell script as root, and start it again."""
+        self.sh(
+            "kill -9 $(cat /run/slurmctld.pid); while kill -0 $(cat /run/slurmctld.pid) 2>/dev/null; do :; done"
+        )
+        if meanwhile:
+            self.sh(meanwhile).check()
+        self.sh("slurmctld").check()
+        until(lambda: self.sh("scontrol ping").returncode == 0, 240, lambda: "slurmctld")
 
     def heal(self) -> None:
         """Every job away, every node in service."""

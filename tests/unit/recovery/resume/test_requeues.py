@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hpadmin.recovery.resume.messages import Action
 from hpadmin.recovery.resume.part import ResumePart
 from hpadmin.recovery.resume.place import Place, deserved
+from hpadmin.recovery.resume.runs import FORGOTTEN
 from hpadmin.recovery.resume.store import State, Store, path_in
 from hpadmin.slurm.states import JobState, NodeState
 from tests.unit.recovery.resume.world import ASK, Killed, World, part, turn, watched
@@ -182,6 +184,75 @@ def test_a_requeue_by_hand_is_left_alone(tmp_path: Path) -> None:
     world.details[82] = replace(detail, info=info, restarts=1)
     turn(agent, world)
     assert world.deeds == []
+    world.start(82)
+    turn(agent, world)
+    assert world.deeds == ["start 82"], "that it runs elsewhere now is no loss of a batch host"
+    job = agent.store.job(82)
+    assert job is not None
+    assert (job.nodes, job.batch_host, job.resumes) == ("n[5-8]", "n5", 0)
+    assert job.reason.startswith("requeued, and not because a node failed")
+
+
+@pytest.mark.parametrize("resuming", [False, True])
+def test_a_job_that_slurmctld_forgot_is_started_by_slurm_and_not_requeued(
+    tmp_path: Path, resuming: bool
+) -> None:
+    world, agent = watched(tmp_path)
+    if resuming:
+        world.dead = {"n2"}
+        world.ask(82, ASK)
+        turn(agent, world)
+        assert world.answer_of(82).action is Action.RETRYSTEP
+    before = list(world.deeds)
+    world.forget(82)
+    turn(agent, world)
+    world.start(82)
+    turn(agent, world)
+    assert world.deeds == [*before, "start 82"]
+    job = agent.store.job(82)
+    assert job is not None
+    assert (job.state, job.nodes, job.batch_host) == (State.WATCHED, "n[5-8]", "n5")
+    assert (job.resumes, job.reason) == (int(resuming), FORGOTTEN)
+    assert [incident.gained for incident in agent.store.incidents(job)] == ["n[5-8]"] * resuming
+    world.dead.add("n6")
+    world.ask(82, replace(ASK, id="bbbbbbbb"))
+    turn(agent, world)
+    assert world.answer_of(82).bad == ("n6",), "the nodes of the run that is over are no matter any more"
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_requeue_that_slurmctld_made_needless_by_forgetting_the_run_is_not_made(
+    tmp_path: Path, ended: bool
+) -> None:
+    world = killed_at_a_requeue(tmp_path, 2)
+    world.forget(82)
+    agent = part(world, tmp_path)
+    turn(agent, world)
+    world.start(82)
+    if ended:
+        detail = world.details[82]
+        world.details[82] = replace(detail, info=replace(detail.info, state=JobState.COMPLETED))
+    turn(agent, world)
+    assert "requeue 82" not in world.deeds
+    job = agent.store.job(82)
+    assert job is not None
+    assert (job.state, job.nodes) == (State.ENDED if ended else State.WATCHED, "n[5-8]")
+
+
+def test_a_forgotten_job_whose_script_still_lies_where_it_ran_goes_elsewhere(tmp_path: Path) -> None:
+    world, agent = watched(tmp_path)
+    world.forget(82)
+    turn(agent, world)
+    detail = world.details[82]
+    info = replace(detail.info, reason="JobHeldUser")
+    raw = {**detail.raw, "state_description": "launch failed requeued held"}
+    world.details[82] = replace(detail, info=info, raw=raw, restarts=1)
+    turn(agent, world)
+    assert world.deeds == ["release 82 n1", "start 82"]
+    job = agent.store.job(82)
+    assert job is not None
+    assert (job.state, job.resumes) == (State.WATCHED, 1)
+    assert job.reason == "Slurm could not launch it where it had run"
 
 
 def test_a_requeued_job_gets_its_place_back_and_keeps_it_while_it_waits(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class Commands:
     """A `Runner` over one job, whose steps are counted as slurmctld does."""
 
     restarts: int = 0
+    started: int = 1000
     extra: str = ""
     state: str = "RUNNING"
     steps: int = 0
@@ -58,25 +59,30 @@ class Commands:
                                 "user_id": 1000,
                                 "job_state": [self.state],
                                 "restart_cnt": number,
+                                "start_time": {"set": True, "infinite": False, "number": self.started},
                                 "extra": self.extra,
                             }
                         ]
                     }
                 )
             case "squeue":
-                said = f"{self.state:20}{self.restarts:<12}<auto-resume/1 step=0>"
+                assert (env or {})["SLURM_TIME_FORMAT"] == "%s"
+                said = f"{self.state:20}{self.restarts:<12}{self.started:<20}<auto-resume/1 step=0>"
             case "srun":
                 said = f"{self.steps}\n"
                 self.steps += 1
         return Completed(tuple(argv), 0, said, "")
 
 
-def test_a_requeue_ends_what_the_earlier_run_may_do() -> None:
+@pytest.mark.parametrize("later", [{"restarts": 1, "started": 2000}, {"started": 2000}])
+def test_a_later_run_ends_what_the_earlier_one_may_do(later: dict[str, int]) -> None:
+    """Where slurmctld forgot that the job ran, the count of its restarts is the same."""
     slurm = Commands()
     job = OwnJob(slurm, 82).entered()
     job.tell(WATCH.record())
     assert job.glance() == ("RUNNING", "<auto-resume/1 step=0>")
-    slurm.restarts = 1
+    for name, value in later.items():
+        setattr(slurm, name, value)
     before = list(slurm.changes)
     for deed in (
         lambda: job.tell(WATCH.record()),
@@ -107,7 +113,7 @@ def test_a_supervisor_whose_script_was_ended_goes_too(monkeypatch: pytest.Monkey
             supervisor.script += 1
 
     monkeypatch.setattr(child, "take_signal", script_ends)
-    supervisor._await_requeue()
+    supervisor._await_end("The job is being requeued.")
     assert len(waits) == 3
     assert said == ["[Auto Resume] Info: JobID: 82 StepID: - The job is being requeued.\n"]
 

@@ -78,18 +78,18 @@ def swapped(monkeypatch: pytest.MonkeyPatch, job: Shrinking, *bad: str) -> list[
 
 
 def test_another_node_takes_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    job = Shrinking(Local(), 1, None, expand("n[1-4]"), ["n5"])
+    job = Shrinking(Local(), 1, held=expand("n[1-4]"), coming=["n5"])
     assert swapped(monkeypatch, job, "n2") == expand("n[1,3-5]")
 
 
 def test_a_lost_node_that_comes_back_under_its_name_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    job = Shrinking(Local(), 1, None, expand("n[1-4]"), ["n2"])
+    job = Shrinking(Local(), 1, held=expand("n[1-4]"), coming=["n2"])
     assert swapped(monkeypatch, job, "n2") == expand("n[1-4]")
     assert job.coming == []
 
 
 def test_a_job_that_does_not_grow_is_not_started_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    job = Shrinking(Local(), 1, None, expand("n[1-4]"), [""] * swapping.SWAPS)
+    job = Shrinking(Local(), 1, held=expand("n[1-4]"), coming=[""] * swapping.SWAPS)
     with pytest.raises(OperationFailed, match="3 of 4 nodes"):
         swapped(monkeypatch, job, "n2")
 
@@ -100,7 +100,7 @@ def prepared(
     """Swap for a step that ran; return its job, what was said, and whether the next attempt overlaps the old one."""
     monkeypatch.setattr(swapping, "allocate", lambda *_: 99)
     monkeypatch.setattr(swapping, "OLD_STEP_SECONDS", 0.0)
-    job = Shrinking(Local(), 1, None, expand("n[1-4]"), ["n5"], found, **about)
+    job = Shrinking(Local(), 1, held=expand("n[1-4]"), coming=["n5"], found=found, **about)
     said = list[str]()
     swap = Swap(job, 4, lambda kind, text: said.append(f"{kind}: {text}"), lambda _: None)
     launch = swap.swap(Answer("a", 0, Action.RETRYSTEP, bad), LOST, LAUNCH)
@@ -152,7 +152,7 @@ def test_a_look_that_fails_is_tried_again_and_told(monkeypatch: pytest.MonkeyPat
 def test_a_slurmctld_that_was_killed_may_have_forgotten_a_swap(
     held: str, recorded: bool, overlaps: bool, expected: bool
 ) -> None:
-    job = Shrinking(Local(), 1, None, expand(held), recorded=recorded)
+    job = Shrinking(Local(), 1, held=expand(held), recorded=recorded)
     swap = Swap(job, 4, lambda *_: None, lambda _: None)
     launch = replace(LAUNCH, environment={"SLURM_OVERLAP": "1"} if overlaps else {})
     assert swap.forgotten(LOST.step, launch) is expected

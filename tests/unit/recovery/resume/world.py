@@ -72,11 +72,26 @@ class World:
     def start(self, job_id: int) -> None:
         """Let a job that waits run, elsewhere."""
         detail = self.details[job_id]
-        info = replace(detail.info, state=JobState.RUNNING, reason="", nodes="n[5-8]", batch_host="n5")
+        info = replace(
+            detail.info,
+            state=JobState.RUNNING,
+            reason="",
+            nodes="n[5-8]",
+            batch_host="n5",
+            start_time=self.now,
+        )
         self.details[job_id] = replace(detail, info=info)
         for name in expand("n[5-8]"):
             self.known.setdefault(name, NodeInfo(name, NodeState.parse("ALLOCATED"), address="10.0.0.1"))
         self.deed(f"start {job_id}")
+
+    def forget(self, job_id: int) -> None:
+        """Let a job wait as if it had never run: slurmctld was killed before it wrote down that it had started it."""
+        detail = self.details[job_id]
+        info = replace(
+            detail.info, state=JobState.PENDING, reason="None", nodes="", batch_host="", start_time=0
+        )
+        self.details[job_id] = replace(detail, info=info, restarts=0, extra="", admin_comment="")
 
     def look(self) -> Observation:
         jobs = self.jobs()
