@@ -22,6 +22,14 @@ _LETS_GO = 20.0
 """Seconds within which the engine forgets the containers that were just removed from a network."""
 
 
+class MiscountedError(OperationFailed):
+    """The engine refuses to remove a network that holds nothing: it has lost count of its endpoints.
+
+    Docker's engine counts them beside the endpoints themselves, and sets the count right only when it starts ("Fixing
+    inconsistent endpoint_cnt" in its log).
+    """
+
+
 def create_network(client: docker.DockerClient, lab: str) -> Any:
     """Make the network of `lab` on the first subnet of `SUBNETS` that is free.
 
@@ -51,7 +59,8 @@ def create_network(client: docker.DockerClient, lab: str) -> Any:
 def remove_network(network: Any, *, patience: float = _LETS_GO) -> None:
     """Remove a network whose containers are gone, as soon as the engine knows that they are.
 
-    Raises OperationFailed with the engine's words when it does not within `patience` seconds.
+    Raises OperationFailed with the engine's words when it does not within `patience` seconds: MiscountedError where
+    nothing is left on the network.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -64,11 +73,18 @@ def remove_network(network: Any, *, patience: float = _LETS_GO) -> None:
             if "active endpoints" not in str(error.explanation):
                 raise
             if time.monotonic() > deadline:
-                raise OperationFailed(
-                    f"Docker refused: {error.explanation}",
-                    hint="no container is left on it: restart Docker's engine, then run this again",
-                ) from error
+                raise _refused(network, str(error.explanation)) from error
         time.sleep(_POLL)
+
+
+def _refused(network: Any, words: str) -> OperationFailed:
+    network.reload()
+    attached = sorted(each["Name"] for each in (network.attrs.get("Containers") or {}).values())
+    if attached:
+        hint = f"remove what is left on it, then run this again: {', '.join(attached)}"
+        return OperationFailed(f"Docker refused: {words}", hint=hint)
+    hint = "no container is left on it: restart Docker's engine, then run this again"
+    return MiscountedError(f"Docker refused: {words}", hint=hint)
 
 
 def subnet_of(network: Any) -> str:

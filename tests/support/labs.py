@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from hpadmin.errors import OperationFailed
 from hpadmin.lab.cluster import CONTAINER_PROFILE, Lab
+from hpadmin.lab.network import MiscountedError
 from hpadmin.request import Source, read_source
 from hpadmin.slurm.command import Completed
 from hpadmin.slurm.hostlist import expand
@@ -42,7 +43,11 @@ def running_lab(source: Source, *, lifecycle: str = CONTAINER_PROFILE, **options
         lab.up(source, say=_say, lifecycle=unattended(lifecycle), **options)
         yield lab
     finally:
-        lab.down(say=_say)
+        try:
+            lab.down(say=_say)
+        except MiscountedError as error:
+            # All is gone but a network without containers, which nothing but the start of the engine removes.
+            _say(f"{error.message}; {error.hint}")
 
 
 def example(name: str) -> Source:
