@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from hpadmin.errors import OperationFailed
 from hpadmin.lab.cluster import Lab
 from hpadmin.request import Source
 from hpadmin.slurm.command import Completed
@@ -124,6 +125,21 @@ class Configured:
             120,
             "every node is idle or at work",
         )
+
+    def unmount(self, path: str) -> None:
+        """Take away what a test mounted over a path of the configuration, once nobody has a file of it open.
+
+        Every command of Slurm's reads slurm.conf at its start, so that a mount is in use for moments.
+        """
+
+        def gone() -> bool:
+            done = self.controller.run(["umount", path], timeout=120)
+            if done.returncode != 0:
+                holders = self.controller.run(["fuser", "-vm", path], timeout=120)
+                raise OperationFailed(f"{done.stderr.strip()}\n{holders.stdout}{holders.stderr}")
+            return True
+
+        labs.wait_until(gone, 120, f"{path} is unmounted")
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[list[str]]:

@@ -150,10 +150,15 @@ def _disks(table: Recorder) -> None:
     site = table.site
     small = f"cp -a {CONF} /tmp/conf; mount -t tmpfs -o size=128k tmpfs {CONF}; cp -a /tmp/conf/. {CONF}/"
     fill = f"dd if=/dev/zero of={CONF}/ballast.fill bs=1k count=200 2>/dev/null || true"
+
+    def make_space() -> None:
+        site.sh(f"rm -rf {CONF}/ballast.fill /tmp/conf")
+        site.unmount(CONF)
+
     table.record(
         "the disk of the configuration is full",
         prepare=lambda: site.sh(f"{small}; {fill}"),
-        mend=lambda: site.sh(f"rm {CONF}/ballast.fill; umount {CONF}; rm -rf /tmp/conf"),
+        mend=make_space,
     )
     table.record(
         "the disk of the state folder is full",
@@ -166,12 +171,12 @@ def _disks(table: Recorder) -> None:
     table.record(
         "the configuration folder is read-only",
         prepare=lambda: site.sh(f"mount --bind {CONF} {CONF}; mount -o remount,bind,ro {CONF}"),
-        mend=lambda: site.sh(f"umount {CONF}"),
+        mend=lambda: site.unmount(CONF),
     )
     table.record(
         "slurm.conf cannot be replaced, other files can",
         prepare=lambda: site.sh(f"mount --bind {CONF}/slurm.conf {CONF}/slurm.conf"),
-        mend=lambda: site.sh(f"umount {CONF}/slurm.conf"),
+        mend=lambda: site.unmount(f"{CONF}/slurm.conf"),
     )
 
 

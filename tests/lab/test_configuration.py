@@ -152,12 +152,13 @@ def test_a_disk_that_is_full_and_a_file_that_cannot_be_replaced_leave_what_was(s
         steady.sh(f"rm {CONF}/ballast")
         assert steady.files() == before
     finally:
-        steady.sh(f"umount {CONF}; rm -rf /tmp/conf")
+        steady.unmount(CONF)
+        steady.sh("rm -rf /tmp/conf")
     steady.sh(f"mount --bind {CONF}/slurm.conf {CONF}/slurm.conf")
     try:
         busy = steady.apply(words)
         assert busy.returncode == 1
         assert "slurm.conf cannot be written" in busy.stderr
     finally:
-        steady.sh(f"umount {CONF}/slurm.conf")
+        steady.unmount(f"{CONF}/slurm.conf")
     assert steady.files() == before

@@ -185,6 +185,10 @@ class Bare:
         asked = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package]
         return self.runner(name).run(asked, timeout=120).stdout == "installed"
 
+    def unmounted(self, name: str, path: str) -> bool:
+        """Unmount what is on a path; False while somebody uses it."""
+        return self.runner(name).run(["umount", path], timeout=120).returncode == 0
+
     def log(self, name: str) -> str:
         """Return what the lifecycle said so far."""
         return self.run(name, "cat", "/var/log/provision/provisioning.log")
