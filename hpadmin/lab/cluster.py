@@ -11,43 +11,32 @@ is given its instance's facts and nothing else; `lifecycle/on_create.sh`, run at
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import docker
-import docker.errors
-from docker.models.containers import Container
-
 from hpadmin import request
-from hpadmin.errors import InvalidInput, OperationFailed
+from hpadmin.errors import InvalidInput
 from hpadmin.lab import faults, image, machine, own_agent, rebooting, replacing, telling, waiting
-from hpadmin.lab.engine import ContainerRunner, connect, engine_errors
+from hpadmin.lab.engine import connect, engine_errors
 from hpadmin.lab.facts import LabInstance, allocate, resource_config
-from hpadmin.lab.machine import LABEL, LabNode, SeenNode
+from hpadmin.lab.machine import LABEL, LabNode
+from hpadmin.lab.machines import PARALLEL, Machines
 from hpadmin.lab.network import create_network, remove_network, subnet_of
-from hpadmin.model import NodeType
 
 Say = Callable[[str], None]
 
 CONTAINER_PROFILE = "profile: container\n"
 """``lifecycle.yaml`` of a node that is a container: no control groups, hardware that is not there."""
 
-_PARALLEL = 8
-"""Requests to the engine at a time."""
 _ENGINE_SECONDS = 300
 """Limit of one request: an engine on a busy host makes many containers at once, and slowly."""
 
 
-class Lab:
+class Lab(Machines):
     """One lab: a private network and the containers on it."""
-
-    def __init__(self, client: docker.DockerClient, name: str) -> None:
-        self.client = client
-        self.name = name
 
     @staticmethod
     def open(name: str) -> Lab:
@@ -132,7 +121,7 @@ class Lab:
     ) -> None:
         tag = image.ensure_node(self.client, release, say=say)
         self.finish_replacements()
-        network = self._network_if_any() or create_network(self.client, self.name)
+        network = self.network_if_any() or create_network(self.client, self.name)
         instances = allocate(
             wanted.groups,
             [node.instance for node in self.nodes()],
@@ -155,7 +144,7 @@ class Lab:
         # The lab's own agent goes first: it would take the others' end for a fault.
         for node in self.controllers():
             machine.remove(self.client.containers.get(node.container))
-        with ThreadPoolExecutor(_PARALLEL) as pool:
+        with ThreadPoolExecutor(PARALLEL) as pool:
             list(pool.map(machine.remove, containers))
         for network in self.client.networks.list(filters={"label": f"{LABEL}={self.name}"}):
             say(f"removing network {network.name}")
@@ -178,47 +167,6 @@ class Lab:
     def slurm_states(self) -> dict[str, str]:
         """Return host name to state, as ``sinfo`` on the controller tells it; empty while it does not answer."""
         return waiting.slurm_states(self)
-
-    # --- looking -------------------------------------------------------------------------------------------
-
-    def nodes(self) -> list[LabNode]:
-        """Return the machines, controllers first, then by group and number.
-
-        One whose successor has been made is left out.
-        """
-        containers = [one for one in self.containers() if machine.INSTANCE in one.labels]
-        replaced = {one.labels.get(machine.REPLACES) for one in containers}
-        nodes = [machine.identify(one) for one in containers]
-        return sorted((node for node in nodes if node.instance.instance_id not in replaced), key=_place)
-
-    def look(self) -> list[SeenNode]:
-        """Return the machines as `nodes` does, with how far the lifecycle of each is."""
-        return self.look_at(node.container for node in self.nodes())
-
-    def node(self, name: str) -> LabNode:
-        """Return one node by instance name, host name or instance id. Raises InvalidInput for an unknown one."""
-        nodes = self.nodes()
-        for node in nodes:
-            if name in (node.instance.name, node.instance.hostname, node.instance.instance_id):
-                return node
-        raise InvalidInput(
-            f"lab {self.name} has no node {name}",
-            hint=f"there are: {', '.join(node.instance.name for node in nodes)}",
-        )
-
-    def controllers(self) -> list[LabNode]:
-        """Return the controllers, the primary one first."""
-        return [node for node in self.nodes() if node.instance.node_type is NodeType.CONTROLLER]
-
-    def controller(self) -> LabNode:
-        """Return the primary controller. Raises OperationFailed when the lab has none."""
-        if found := self.controllers():
-            return found[0]
-        raise OperationFailed(f"lab {self.name} has no controller")
-
-    def runner(self, name: str, *, user: str = "root") -> ContainerRunner:
-        """Return what runs commands on a node (named as for `node`)."""
-        return ContainerRunner(self.client, self.container_name(name), user)
 
     # --- what happens to machines --------------------------------------------------------------------------
 
@@ -264,47 +212,6 @@ class Lab:
         """Whether there is anything for `finish_replacements` to do."""
         return replacing.unfinished(self)
 
-    # --- the parts -----------------------------------------------------------------------------------------
-
-    def look_at(self, names: Iterable[str]) -> list[SeenNode]:
-        """Return those of these containers that are there, with how far the lifecycle of each is."""
-
-        def look(name: str) -> SeenNode | None:
-            with contextlib.suppress(docker.errors.NotFound):  # it may go while we look
-                return machine.look(self.client.containers.get(name))
-            return None
-
-        with ThreadPoolExecutor(_PARALLEL) as pool:
-            return [node for node in pool.map(look, names) if node]
-
-    def containers(self) -> list[Container]:
-        """Return every container of the lab, file servers and replaced machines included."""
-        found: list[Container] = self.client.containers.list(
-            all=True, filters={"label": f"{LABEL}={self.name}"}, ignore_removed=True
-        )
-        return found
-
-    def container_name(self, name: str) -> str:
-        """Find a node's container by its labels alone: one request, whatever state the machines are in."""
-        listed = self.client.api.containers(all=True, filters={"label": f"{LABEL}={self.name}"})
-        for one in listed:
-            if machine.INSTANCE in one["Labels"]:
-                instance = LabInstance.from_json(one["Labels"][machine.INSTANCE])
-                if name in (instance.name, instance.hostname, instance.instance_id):
-                    return str(one["Names"][0]).removeprefix("/")
-        return self.node(name).container
-
-    def existing_network(self) -> Any:
-        """Return the lab's network. Raises OperationFailed where there is none."""
-        network = self._network_if_any()
-        if network is None:
-            raise OperationFailed(f"lab {self.name} has no network: it is not up")
-        return network
-
-    def _network_if_any(self) -> Any | None:
-        found = self.client.networks.list(filters={"label": f"{LABEL}={self.name}"})
-        return found[0] if found else None
-
     def _file_servers(self, wanted: request.Request, network: str, release: str, say: Say) -> None:
         """Give every file system that the request mounts a server of that name."""
         names = sorted({fs.dns_name for group in wanted.groups for fs in group.filesystems})
@@ -343,7 +250,7 @@ class Lab:
             self.client.containers.get(node.container).start()
         if new:
             say(f"creating {len(new)} containers")
-        with ThreadPoolExecutor(_PARALLEL) as pool:
+        with ThreadPoolExecutor(PARALLEL) as pool:
             given = telling.facts(config, files, key)
             list(pool.map(lambda i: machine.create(self.client, self.name, i, tag, network, given), new))
         if told and not gone:
@@ -355,17 +262,6 @@ class Lab:
             if found := machine.read_file(self.client.containers.get(node.container), telling.KEY):
                 return found
         return secrets.token_bytes(1024)
-
-
-def _place(node: LabNode) -> tuple[int, str, int]:
-    """Controllers first, then by group and number."""
-    return (list(NodeType).index(node.instance.node_type), *_natural(node.instance.name))
-
-
-def _natural(name: str) -> tuple[str, int]:
-    """Sort key of an instance name: its group, then its number as a number."""
-    group, _, number = name.rpartition("-")
-    return (group, int(number)) if number.isdigit() else (name, 0)
 
 
 def _instance_id() -> str:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 import docker.errors
 from docker.models.containers import Container
 
 from hpadmin.errors import InvalidInput
 from hpadmin.lab import machine
-
-if TYPE_CHECKING:
-    from hpadmin.lab.cluster import Lab
+from hpadmin.lab.machines import Machines
 
 FAULTS = ("kill", "pause", "disconnect", "heal")
 """The machine loses power, hangs, loses its network; ``heal`` undoes all three.
@@ -25,7 +22,7 @@ _FREEZE = 60.0
 _POLL = 0.5
 
 
-def fault(lab: Lab, name: str, kind: str) -> None:
+def fault(lab: Machines, name: str, kind: str) -> None:
     """Do one of `FAULTS` to a node. Raises InvalidInput for another kind or an unknown node."""
     container = lab.client.containers.get(lab.container_name(name))
     if kind == "kill":
@@ -57,7 +54,7 @@ def _pause(container: Container) -> None:
             return
 
 
-def _heal(lab: Lab, container: Container) -> None:
+def _heal(lab: Machines, container: Container) -> None:
     container.reload()
     if container.status == "paused":
         container.unpause()

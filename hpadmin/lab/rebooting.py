@@ -7,24 +7,20 @@ nobody has to take it away, and it may be carried out twice.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import docker.errors
 from docker.models.containers import Container
 
 from hpadmin.lab import machine
 from hpadmin.lab.machine import INSTANCE, REBOOT
+from hpadmin.lab.machines import PARALLEL, Machines
 
-if TYPE_CHECKING:
-    from hpadmin.lab.cluster import Lab
-
-_PARALLEL = 8
 _GRACE = 5
 """Seconds that a machine's services have to end."""
 
 
-def begin(lab: Lab, name: str) -> None:
-    """Leave word on a node (named as for `Lab.node`) that it is to be rebooted: from then on that is certain.
+def begin(lab: Machines, name: str) -> None:
+    """Leave word on a node (named as for `Machines.node`) that it is to be rebooted: from then on that is certain.
 
     Raises InvalidInput when the lab has no such node.
     """
@@ -33,7 +29,7 @@ def begin(lab: Lab, name: str) -> None:
     lab.client.api.put_archive(str(container.id), "/", word)
 
 
-def unfinished(lab: Lab) -> list[str]:
+def unfinished(lab: Machines) -> list[str]:
     """Return the instance ids of the nodes that are to be rebooted and have not been."""
 
     def instance(container: Container) -> str | None:
@@ -44,11 +40,11 @@ def unfinished(lab: Lab) -> list[str]:
         return machine.identify(container).instance.instance_id if due else None
 
     machines = [one for one in lab.containers() if INSTANCE in one.labels and one.status != "created"]
-    with ThreadPoolExecutor(_PARALLEL) as pool:
+    with ThreadPoolExecutor(PARALLEL) as pool:
         return [found for found in pool.map(instance, machines) if found is not None]
 
 
-def finish(lab: Lab, name: str) -> None:
+def finish(lab: Machines, name: str) -> None:
     """Restart a node's container, unless that has been done since `begin`: files stay, processes do not."""
     container = lab.client.containers.get(lab.node(name).container)
     if not _due(container):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import docker.errors
 from docker.models.containers import Container
@@ -22,10 +21,8 @@ from hpadmin.errors import OperationFailed
 from hpadmin.lab import machine, telling
 from hpadmin.lab.facts import LabInstance, replacement
 from hpadmin.lab.machine import INSTANCE, REPLACES
+from hpadmin.lab.machines import Machines
 from hpadmin.lab.network import subnet_of
-
-if TYPE_CHECKING:
-    from hpadmin.lab.cluster import Lab
 
 _CONFLICT = 409
 """The engine's answer to a name that is taken."""
@@ -50,8 +47,8 @@ class Successor:
         )
 
 
-def begin(lab: Lab, name: str, instance_id: str) -> LabInstance:
-    """Make the successor of a node (named as for `Lab.node`); it is not started yet.
+def begin(lab: Machines, name: str, instance_id: str) -> LabInstance:
+    """Make the successor of a node (named as for `Machines.node`); it is not started yet.
 
     Raises InvalidInput when the lab has no such node (any more), OperationFailed when its replacement has begun.
     """
@@ -78,7 +75,7 @@ def begin(lab: Lab, name: str, instance_id: str) -> LabInstance:
     return new
 
 
-def successors(lab: Lab) -> Iterator[Successor]:
+def successors(lab: Machines) -> Iterator[Successor]:
     """Yield every container that replaces, or once replaced, another."""
     containers = lab.containers()
     by_id = {_instance(one).instance_id: one for one in containers if INSTANCE in one.labels}
@@ -87,13 +84,13 @@ def successors(lab: Lab) -> Iterator[Successor]:
             yield Successor(one, _instance(one), by_id.get(replaced))
 
 
-def unfinished(lab: Lab) -> bool:
+def unfinished(lab: Machines) -> bool:
     """Whether there is a replacement that was begun and is not at its end."""
     found = list(successors(lab))
     return any(not each.moved_in for each in found) or bool(_untold(lab, found))
 
 
-def finish(lab: Lab) -> None:
+def finish(lab: Machines) -> None:
     """Bring every replacement that was begun to its end; the new machine's own lifecycle then goes on by itself.
 
     Raises OperationFailed when the controller does not take the change in.
@@ -106,7 +103,7 @@ def finish(lab: Lab) -> None:
         telling.tell_of_replacements(lab)
 
 
-def _move_in(lab: Lab, successor: Successor) -> None:
+def _move_in(lab: Machines, successor: Successor) -> None:
     if successor.old is not None:
         telling.give_facts(lab, successor.container)
         machine.remove(successor.old)
@@ -117,7 +114,7 @@ def _move_in(lab: Lab, successor: Successor) -> None:
         successor.container.start()
 
 
-def _untold(lab: Lab, found: list[Successor]) -> list[str]:
+def _untold(lab: Machines, found: list[Successor]) -> list[str]:
     """The new instances that a running controller does not know, or has not taken in yet."""
     wanted = {each.instance.instance_id for each in found}
     missing: set[str] = set()

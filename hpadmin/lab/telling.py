@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from docker.models.containers import Container
 
@@ -18,10 +17,8 @@ from hpadmin.errors import OperationFailed
 from hpadmin.lab import machine
 from hpadmin.lab.facts import resource_config
 from hpadmin.lab.machine import BUNDLE, INVENTORY, LOG, PENDING, SECRETS, Files, LabNode
+from hpadmin.lab.machines import PARALLEL, Machines
 from hpadmin.model import NodeType
-
-if TYPE_CHECKING:
-    from hpadmin.lab.cluster import Lab
 
 KEY = f"{SECRETS}/auth.key"
 
@@ -29,7 +26,6 @@ _ON_CREATE = "/opt/hpadmin/lifecycle/on_create.sh"
 _BUSY = "another on_create runs"
 """What the lifecycle says to a second run of it on one machine."""
 _TAKE_IN = 600.0
-_PARALLEL = 8
 
 
 def facts(config: str, bundle: Mapping[str, str], key: bytes | None = None) -> Files:
@@ -41,7 +37,7 @@ def facts(config: str, bundle: Mapping[str, str], key: bytes | None = None) -> F
     return given
 
 
-def tell(lab: Lab, config: str, bundle: Mapping[str, str], nodes: Iterable[LabNode]) -> None:
+def tell(lab: Machines, config: str, bundle: Mapping[str, str], nodes: Iterable[LabNode]) -> None:
     """Give those of `nodes` that run the new facts, and let their lifecycle take them in.
 
     Who is in the cluster concerns the controllers alone, another bundle everybody: the other nodes have what the
@@ -57,25 +53,25 @@ def tell(lab: Lab, config: str, bundle: Mapping[str, str], nodes: Iterable[LabNo
         # In one request with what it is about, so that neither is ever there without the other.
         pending = {PENDING: (b"", 0o644)} if node in (*controllers, *others) else {}
         lab.client.api.put_archive(node.container, "/", machine.archive({**pending, **given}))
-    with ThreadPoolExecutor(_PARALLEL) as pool:
+    with ThreadPoolExecutor(PARALLEL) as pool:
         list(pool.map(lambda node: _take_in(lab, node), others))
     for node in controllers:
         _take_in(lab, node)
 
 
-def tell_of_replacements(lab: Lab) -> None:
+def tell_of_replacements(lab: Machines) -> None:
     """Tell every running node which instances there are now. Raises OperationFailed."""
     config, bundle, _ = _from_controller(lab)
     tell(lab, config, bundle, lab.nodes())
 
 
-def give_facts(lab: Lab, container: Container) -> None:
+def give_facts(lab: Machines, container: Container) -> None:
     """Give a container that was not started yet what the controller has: inventory, bundle and key."""
     config, bundle, key = _from_controller(lab)
     lab.client.api.put_archive(str(container.id), "/", machine.archive(facts(config, bundle, key)))
 
 
-def last_words(lab: Lab, node: LabNode) -> str:
+def last_words(lab: Machines, node: LabNode) -> str:
     """Return the last line of a node's provisioning log; empty where it has none."""
     log = text(machine.read_file(_container(lab, node), LOG) or b"").splitlines()
     return log[-1] if log else ""
@@ -97,7 +93,7 @@ def _lacking(container: Container, given: Files) -> set[str]:
     return {path for path, (content, _) in given.items() if there.get(path) != content}
 
 
-def _take_in(lab: Lab, node: LabNode) -> None:
+def _take_in(lab: Machines, node: LabNode) -> None:
     runner = lab.runner(node.instance.name)
     deadline = time.monotonic() + _TAKE_IN
     while (done := runner.run([_ON_CREATE], timeout=_TAKE_IN)).returncode != 0:
@@ -112,7 +108,7 @@ def _take_in(lab: Lab, node: LabNode) -> None:
     runner.run(["rm", "-f", PENDING], timeout=60).check()
 
 
-def _from_controller(lab: Lab) -> tuple[str, dict[str, str], bytes | None]:
+def _from_controller(lab: Machines) -> tuple[str, dict[str, str], bytes | None]:
     """The inventory as it is now, and the bundle and key as the controller has them."""
     donor = _container(lab, lab.controller())
     name = json.loads(text(machine.read_file(donor, INVENTORY)))["ClusterConfig"]["ClusterName"]
@@ -124,6 +120,6 @@ def _from_controller(lab: Lab) -> tuple[str, dict[str, str], bytes | None]:
     )
 
 
-def _container(lab: Lab, node: LabNode) -> Container:
+def _container(lab: Machines, node: LabNode) -> Container:
     found: Container = lab.client.containers.get(node.container)
     return found

@@ -8,15 +8,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from hpadmin.errors import OperationFailed
 from hpadmin.lab import telling
 from hpadmin.lab.machine import LOG, SeenNode
+from hpadmin.lab.machines import Machines
 from hpadmin.slurm.hostlist import expand, fold
-
-if TYPE_CHECKING:
-    from hpadmin.lab.cluster import Lab
 
 Say = Callable[[str], None]
 
@@ -26,7 +23,7 @@ _AT_A_TIME = 8
 """Machines that are looked at in one turn."""
 
 
-def until_ready(lab: Lab, *, timeout: float, say: Say) -> None:
+def until_ready(lab: Machines, *, timeout: float, say: Say) -> None:
     """Wait as `Lab.wait_ready` says. Raises OperationFailed."""
     deadline = time.monotonic() + timeout
     pending = lab.look()
@@ -50,7 +47,7 @@ def until_ready(lab: Lab, *, timeout: float, say: Say) -> None:
     until_schedulable(lab, timeout=max(60.0, deadline - time.monotonic()), say=say)
 
 
-def _refuse_failed(lab: Lab, looked: Iterable[SeenNode]) -> None:
+def _refuse_failed(lab: Machines, looked: Iterable[SeenNode]) -> None:
     failed = [node for node in looked if node.status.startswith("failed") or node.running == "exited"]
     if failed:
         causes = (f"{node.instance.name}: {telling.last_words(lab, node) or node.status}" for node in failed)
@@ -60,7 +57,7 @@ def _refuse_failed(lab: Lab, looked: Iterable[SeenNode]) -> None:
         )
 
 
-def until_schedulable(lab: Lab, *, timeout: float, say: Say, nodes: Iterable[str] | None = None) -> None:
+def until_schedulable(lab: Machines, *, timeout: float, say: Say, nodes: Iterable[str] | None = None) -> None:
     """Wait as `Lab.wait_schedulable` says. Raises OperationFailed."""
     wanted = (
         set(nodes)
@@ -89,7 +86,7 @@ def until_schedulable(lab: Lab, *, timeout: float, say: Say, nodes: Iterable[str
         time.sleep(_POLL)
 
 
-def slurm_states(lab: Lab) -> dict[str, str]:
+def slurm_states(lab: Machines) -> dict[str, str]:
     """Return host name to state, as ``sinfo`` on the controller tells it; empty while it does not answer."""
     with contextlib.suppress(OperationFailed):
         said = lab.runner(lab.controller().instance.name).run(["sinfo", "-h", "-o", "%N|%T"], timeout=30)
