@@ -4,6 +4,7 @@ topology/block places a job, or each segment of it, in as few blocks as hold it,
 job later. So a node that joins comes from the block of the one that is gone: whatever the request was, the job keeps
 the shape that Slurm gave it.
 
+>>> from hpadmin.topology.graph import Block, BlockTopology
 >>> blocks = BlockTopology((Block("b1", ("n1", "n2", "n3")), Block("b2", ("n4", "n5", "n6"))), (3,))
 >>> shares(blocks, held=["n1"], lost=["n2"], need=1, among=["n1", "n2", "n3", "n4", "n5", "n6"])
 (Share(need=1, block='b1', excluded=('n4', 'n5', 'n6')),)
@@ -13,9 +14,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hpadmin.recovery.resume.ownjob import Share
-from hpadmin.topology.graph import Block, BlockTopology
+if TYPE_CHECKING:
+    from hpadmin.topology.graph import Block, BlockTopology
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Nodes that are to join a job together."""
+
+    need: int
+    block: str = ""
+    """Where they come from; empty where that does not matter, and for nodes that are in no block."""
+    excluded: tuple[str, ...] = ()
+    """Nodes that must not be among them."""
 
 
 def shares(

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import messages
+from hpadmin.recovery.resume.joining import Share, shares
 from hpadmin.recovery.resume.stepcheck import Found, read_line
 from hpadmin.slurm.command import Completed, Runner, slurmctld_is_away
 from hpadmin.slurm.commands import LOCAL, CommandReader
@@ -88,17 +89,6 @@ class SupersededError(Exception):
 def quiet(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the few variables of `environment` that Slurm's commands need, and what spares slurmctld work."""
     return {**{name: environment[name] for name in _KEPT if name in environment}, **LOCAL}
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Nodes that are to join a job together."""
-
-    need: int
-    block: str = ""
-    """Where they come from; empty where that does not matter, and for nodes that are in no block."""
-    excluded: tuple[str, ...] = ()
-    """Nodes that must not be among them."""
 
 
 @dataclass(frozen=True)
@@ -285,7 +275,6 @@ class OwnJob:
         if not reader.configuration().get("TopologyPlugin", "").endswith("/block"):
             return (Share(need, excluded=before),)
         # Few jobs come here, and what all that imports would double the start of every supervisor.
-        from hpadmin.recovery.resume.joining import shares
         from hpadmin.topology.graph import BlockTopology
         from hpadmin.topology.live import parse_topology
 

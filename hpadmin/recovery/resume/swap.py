@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import srunargs
 from hpadmin.recovery.resume.allocate import GivenUpError, allocate
+from hpadmin.recovery.resume.joining import Share
 from hpadmin.recovery.resume.messages import SERVICE_SECONDS, Answer
-from hpadmin.recovery.resume.ownjob import OwnJob, Share
+from hpadmin.recovery.resume.ownjob import OwnJob
 from hpadmin.recovery.resume.stepcheck import Found, Stepd
 from hpadmin.recovery.resume.watch import Ended, Launch, Step
 from hpadmin.slurm.hostlist import expand, fold

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpadmin.recovery.resume import joining
-from hpadmin.recovery.resume.joining import shares
-from hpadmin.recovery.resume.ownjob import Share
+from hpadmin.recovery.resume.joining import Share, shares
 from hpadmin.slurm.hostlist import expand
 from hpadmin.topology.graph import Block, BlockTopology
 

@@ -10,8 +10,9 @@ import pytest
 
 from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import swap as swapping
+from hpadmin.recovery.resume.joining import Share
 from hpadmin.recovery.resume.messages import Action, Answer, Cause
-from hpadmin.recovery.resume.ownjob import OwnJob, Share
+from hpadmin.recovery.resume.ownjob import OwnJob
 from hpadmin.recovery.resume.stepcheck import Found, Stepd
 from hpadmin.recovery.resume.swap import Swap
 from hpadmin.recovery.resume.watch import Ended, Launch, Step
