@@ -131,13 +131,15 @@ def test_a_reboot_that_was_ordered_is_done_once_by_whoever_comes(lab: Lab) -> No
 
 @pytest.mark.parametrize(("kind", "docker_word"), [("pause", "paused"), ("kill", "exited")])
 def test_a_broken_machine_is_seen_and_heals(lab: Lab, kind: str, docker_word: str) -> None:
+    host = lab.node("workers-1").instance.hostname
+    before = labs.slurmd_start(lab, host)
     lab.fault("workers-1", kind)
     assert lab.node("workers-1").running == docker_word
     lab.fault("workers-1", "heal")
+    if kind == "kill":
+        labs.wait_for_another_slurmd(lab, host, before)
     lab.wait_ready(timeout=240, say=lambda _: None)
-    assert labs.login(
-        lab, "srun", "-p", "gpu", "-w", lab.node("workers-1").instance.hostname, "hostname"
-    ).stdout
+    assert labs.login(lab, "srun", "-p", "gpu", "-w", host, "hostname").stdout
 
 
 def test_a_disconnected_machine_hears_nobody_until_it_heals(lab: Lab) -> None:

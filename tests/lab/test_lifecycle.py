@@ -121,10 +121,11 @@ def test_users_see_their_own_jobs_alone(site: Site) -> None:
     job = site.ssh(
         "login-1", "sbatch", "--parsable", "-o", "/dev/null", "--wrap", "'sleep 300'"
     ).stdout.strip()
-    as_bob = ["runuser", "-u", "bob", "--", "squeue", "-h", "-o", "%A"]
-    assert site.ssh("login-1", "squeue", "-h", "-o", "%A").stdout.split() == [job]
-    assert site.run("login-1", *as_bob).split() == []
-    assert site.run("login-1", "squeue", "-h", "-o", "%A").split() == [job]
+    # Those of the tests before may still be completing.
+    squeue = ["squeue", "-h", "-t", "PD,R", "-o", "%A"]
+    assert site.ssh("login-1", *squeue).stdout.split() == [job]
+    assert site.run("login-1", "runuser", "-u", "bob", "--", *squeue).split() == []
+    assert site.run("login-1", *squeue).split() == [job]
     site.ssh("login-1", "scancel", job)
 
 
@@ -225,11 +226,9 @@ def test_a_replaced_node_comes_back_while_a_job_runs_elsewhere(site: Site) -> No
 
 
 def test_a_machine_that_reboots_is_a_node_again(site: Site) -> None:
+    host = site.lab.node("cpu-1").instance.hostname
+    before = labs.slurmd_start(site.lab, host)
     site.lab.reboot("cpu-1")
-    labs.wait_until(
-        lambda: site.lab.slurm_states().get(site.lab.node("cpu-1").instance.hostname) == "idle",
-        180,
-        "node idle",
-    )
+    labs.wait_for_another_slurmd(site.lab, host, before)
     done = site.ssh("login-1", "srun", "-p", "prepare", "ls", "/home")
     assert done.stdout.split() == ["ann", "bob"]

@@ -117,6 +117,24 @@ def wait_for_state(lab: Lab, job: int, *states: str, timeout: float = 300) -> st
     return wait_until(state, timeout, f"job {job} in {' or '.join(states)}")
 
 
+def slurmd_start(lab: Lab, host: str) -> str:
+    """When the slurmd that slurmctld knows of a node was started; one that is gone keeps its time."""
+    said = login(lab, "scontrol", "-o", "show", "node", host).stdout
+    return next(part for part in said.split() if part.startswith("SlurmdStartTime="))
+
+
+def wait_for_another_slurmd(lab: Lab, host: str, before: str, timeout: float = 240) -> None:
+    """Wait until a node is idle with another slurmd than the one that started at `before`.
+
+    Its state alone says nothing: slurmctld has one that went away as idle until it misses it.
+    """
+    wait_until(
+        lambda: slurmd_start(lab, host) != before and lab.slurm_states().get(host) == "idle",
+        timeout,
+        f"{host} is idle again",
+    )
+
+
 def nodes_of(lab: Lab, job: int) -> list[str]:
     """The host names that a job runs on."""
     return expand(job_field(lab, job, "NodeList"))
