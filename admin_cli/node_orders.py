@@ -83,7 +83,8 @@ def _repair(
     state_dir: Path,
 ) -> None:
     from hpadmin.errors import OperationFailed
-    from hpadmin.recovery import operate, reasons
+    from hpadmin.nodes import reasons
+    from hpadmin.recovery import operate
     from hpadmin.recovery.follow import Patience
     from hpadmin.recovery.site import Site
 

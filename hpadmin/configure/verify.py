@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from hpadmin.configure.layout import Layout, gres_of
 from hpadmin.configure.live import Live, dynamic
-from hpadmin.recovery import reasons
-from hpadmin.recovery.reasons import Owner
+from hpadmin.nodes import reasons
+from hpadmin.nodes.reasons import Owner
 from hpadmin.slurm import hostlist
 from hpadmin.slurm.reader import NodeInfo
 from hpadmin.slurm.states import NodeBase, NodeFlag

@@ -27,11 +27,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpadmin.errors import InvalidInput, OperationFailed, Problem
-from hpadmin.nodes import external
+from hpadmin.nodes import external, reasons
 from hpadmin.nodes.external import External
 from hpadmin.nodes.faults import FaultAction, Finding, gravest
 from hpadmin.nodes.report import HealthReport, Verdict
-from hpadmin.recovery import reasons
 from hpadmin.slurm.command import Completed, Runner
 from hpadmin.slurm.control import NewState, SlurmControl
 from hpadmin.slurm.hostlist import fold

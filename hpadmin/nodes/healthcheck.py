@@ -24,12 +24,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hpadmin.errors import HpadminError, OperationFailed
-from hpadmin.nodes import checks, healthconf
+from hpadmin.nodes import checks, healthconf, reasons
 from hpadmin.nodes.checks import LogPosition
 from hpadmin.nodes.faults import FaultAction, Finding, kernel_findings
+from hpadmin.nodes.reasons import Owner
 from hpadmin.nodes.report import HealthReport, Verdict
-from hpadmin.recovery import reasons
-from hpadmin.recovery.reasons import Owner
 from hpadmin.slurm.command import Local, Runner
 from hpadmin.slurm.commands import CommandReader
 from hpadmin.slurm.control import CommandControl, NewState, SlurmControl

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hpadmin.nodes import reasons
 from hpadmin.nodes.faults import table
 from hpadmin.nodes.provider import Condition, Repair
+from hpadmin.nodes.reasons import Owner, Reading
 from hpadmin.nodes.report import HealthReport, Verdict
-from hpadmin.recovery import reasons
 from hpadmin.recovery.actions import Notice, Open
 from hpadmin.recovery.book import Book, Origin, Phase, RepairRecord
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.policy import Policy
-from hpadmin.recovery.reasons import Owner, Reading
 from hpadmin.slurm.reader import NodeInfo
 from hpadmin.slurm.states import NodeBase, NodeFlag
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hpadmin.errors import InvalidInput, OperationFailed, Problem
+from hpadmin.nodes import reasons
 from hpadmin.nodes.provider import Condition, ProviderInstance, Repair
+from hpadmin.nodes.reasons import Owner
 from hpadmin.nodes.report import HealthReport
-from hpadmin.recovery import reasons
 from hpadmin.recovery.book import Book, Phase, RepairRecord
 from hpadmin.recovery.faulty import judgeable
 from hpadmin.recovery.observe import Observation
-from hpadmin.recovery.reasons import Owner
 from hpadmin.slurm.control import NewState, SlurmControl
 from hpadmin.slurm.hostlist import HostlistError, expand, fold
 from hpadmin.slurm.reader import JobInfo, NodeInfo, SlurmReader

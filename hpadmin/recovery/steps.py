@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from hpadmin.nodes import reasons
 from hpadmin.nodes.provider import Condition, ProviderInstance, Repair
+from hpadmin.nodes.reasons import Owner
 from hpadmin.nodes.report import HealthReport, Verdict
-from hpadmin.recovery import reasons
 from hpadmin.recovery.actions import Advance, GiveUp, Mark, Notice, Resume, Target
 from hpadmin.recovery.book import Origin, Phase, RepairRecord
 from hpadmin.recovery.faulty import came_back, judgeable
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.policy import Policy
-from hpadmin.recovery.reasons import Owner
 from hpadmin.slurm.control import NewState
 from hpadmin.slurm.reader import NodeInfo
 

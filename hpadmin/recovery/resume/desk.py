@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from hpadmin.recovery import reasons
+from hpadmin.nodes import reasons
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.resume.control import JobControl
 from hpadmin.recovery.resume.examine import Examiner

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from hpadmin.nodes import reasons
+from hpadmin.nodes.reasons import Owner
 from hpadmin.nodes.report import Verdict
-from hpadmin.recovery import reasons
 from hpadmin.recovery.faulty import report_of
 from hpadmin.recovery.observe import Observation
-from hpadmin.recovery.reasons import Owner
 from hpadmin.slurm.reader import NodeInfo
 from hpadmin.slurm.states import NodeFlag
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hpadmin.errors import OperationFailed
-from hpadmin.recovery import reasons
+from hpadmin.nodes import reasons
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.resume.decide import decide
 from hpadmin.recovery.resume.desk import UNASKED, Desk, job_view

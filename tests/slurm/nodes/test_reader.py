@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from hpadmin.errors import OperationFailed
-from hpadmin.recovery import reasons
+from hpadmin.nodes import reasons
 from hpadmin.slurm.control import NewState
 from hpadmin.slurm.reader import SlurmReader
 from hpadmin.slurm.states import JobState

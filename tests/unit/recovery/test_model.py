@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from hpadmin.nodes import reasons
 from hpadmin.nodes.provider import Answer, Repair
+from hpadmin.nodes.reasons import Owner
 from hpadmin.nodes.report import HealthReport, Verdict
-from hpadmin.recovery import reasons
 from hpadmin.recovery.agent import Agent
 from hpadmin.recovery.book import Phase, RepairRecord
 from hpadmin.recovery.journal import Journal
 from hpadmin.recovery.policy import Policy
-from hpadmin.recovery.reasons import Owner
 from hpadmin.slurm.control import NewState
 from hpadmin.slurm.reader import NodeInfo
 from tests.unit.recovery.world import Eyes, Killed, World

@@ -9,8 +9,9 @@ from click.testing import CliRunner
 
 from admin_cli.root import root
 from hpadmin.errors import InvalidInput, OperationFailed
+from hpadmin.nodes import reasons
 from hpadmin.nodes.provider import ProviderError, Repair
-from hpadmin.recovery import operate, reasons
+from hpadmin.recovery import operate
 from hpadmin.recovery.book import Book, Origin, Phase, RepairRecord
 from hpadmin.recovery.observe import Observation, observe
 from hpadmin.slurm.control import NewState

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hpadmin.nodes import reasons
 from hpadmin.nodes.provider import Repair
-from hpadmin.recovery import reasons
 from hpadmin.recovery.book import Phase
 from hpadmin.recovery.faulty import judgeable
 from hpadmin.recovery.observe import Observation
