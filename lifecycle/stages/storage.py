@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -85,7 +86,7 @@ class Mounted:
         if found is None:
             return f"mount {self.mount.source} on {self.mount.path}"
         source, kind = found
-        if source.rstrip("/") != self.mount.source.rstrip("/") or kind not in _TYPES[self.kind]:
+        if not self._is_ours(source) or kind not in _TYPES[self.kind]:
             raise OperationFailed(
                 f"{source} ({kind}) is mounted on {self.mount.path}, where {self.mount.source} belongs",
                 hint="unmount it; file systems change only when a group's nodes are made anew",
@@ -104,6 +105,17 @@ class Mounted:
         if done.returncode != 0:
             said = done.stdout.strip() or f"mount exited {done.returncode}"
             raise Transient(f"{self.mount.source} cannot be mounted on {self.mount.path}: {said}")
+
+    def _is_ours(self, source: str) -> bool:
+        """Tell whether this source in mountinfo is the wanted file system.
+
+        mount.lustre(8) resolves host names, and a server has several addresses: what stays is the file system's own
+        name, after the last ``:/``.
+        """
+        wanted, found = self.mount.source.rstrip("/"), source.rstrip("/")
+        if self.kind == "lustre":
+            wanted, found = wanted.rpartition(":/")[2], found.rpartition(":/")[2]
+        return wanted == found
 
     def _is_dead(self, machine: Machine, kind: str) -> bool:
         """Tell whether the process that serves a file system in user space is gone: the mount outlives it (fuse(4)).
@@ -141,12 +153,15 @@ class Tested:
 
     def make(self, machine: Machine) -> None:
         """Write and remove the file."""
-        test = f"{self.mount.path}/.hpadmin-write-test.{machine.host}"
+        test = f"{self.mount.path}/.hpadmin-write-test.{self._token(machine)}"
         try:
+            machine.runner.run(["rm", "-f", test], timeout=_SECONDS)
+            # Everybody may write there: whatever has this name is not ours, and a link is not followed.
             done = machine.runner.run(
-                ["dd", "if=/dev/zero", f"of={test}", "bs=4096", "count=1", "conv=fsync", "status=none"],
+                ["dd", "if=/dev/zero", f"of={test}", "bs=4096", "count=1", "conv=excl,fsync", "oflag=nofollow",
+                 "status=none"],
                 timeout=_SECONDS,
-            )
+            )  # fmt: skip
             machine.runner.run(["rm", "-f", test], timeout=_SECONDS)
         except OperationFailed as error:
             raise Transient(f"{self.mount.path} is mounted and does not answer: {error}") from error
@@ -155,7 +170,20 @@ class Tested:
             raise OperationFailed(
                 f"{self.mount.path} is mounted and cannot be written: {done.stderr.strip()}"
             )
+        machine.path(self._began).unlink(missing_ok=True)
         self._record.make(machine)
+
+    @property
+    def _began(self) -> str:
+        return f"{self._record.path}.begun"
+
+    def _token(self, machine: Machine) -> str:
+        """Return the end of the file's name: nobody can foresee it, and a run after one that was killed knows it."""
+        if known := machine.read(self._began):
+            return known.decode("ascii")
+        token = secrets.token_hex(16)
+        machine.write(self._began, token.encode(), mode=0o600)
+        return token
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,22 @@ def test_what_is_mounted_is_left_alone(tmp_path: Path) -> None:
     assert recorder.calls == []
 
 
+@pytest.mark.parametrize(
+    "source", ["10.1.71.197@tcp:/abcdefgh", "10.1.71.197@tcp:10.1.71.198@tcp:/abcdefgh/"]
+)
+def test_lustre_is_known_by_its_name_as_its_client_shows_addresses(tmp_path: Path, source: str) -> None:
+    host, _ = machine(tmp_path)
+    mountinfo(tmp_path, f"36 25 0:31 / /fsx rw,noatime - lustre {source} rw,flock")
+    assert storage.Mounted(storage.mount_of(LUSTRE), "lustre").lacking(host) is None
+
+
+def test_another_lustre_on_the_mount_point_is_an_error(tmp_path: Path) -> None:
+    host, _ = machine(tmp_path)
+    mountinfo(tmp_path, "36 25 0:31 / /fsx rw,noatime - lustre 10.1.71.197@tcp:/oyuutbev rw,flock")
+    with pytest.raises(OperationFailed, match=r"10.1.71.197@tcp:/oyuutbev \(lustre\) is mounted on /fsx"):
+        storage.Mounted(storage.mount_of(LUSTRE), "lustre").lacking(host)
+
+
 def test_a_file_system_whose_process_was_killed_is_mounted_anew(tmp_path: Path) -> None:
     def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
         said = "stat: cannot read file system information for '/home': Transport endpoint is not connected"
@@ -215,15 +231,57 @@ def test_a_file_system_that_cannot_be_written_is_a_failure(tmp_path: Path) -> No
     assert recorder.calls[-1][:2] == ("rm", "-f")
 
 
+def test_what_others_put_into_a_shared_folder_is_not_written_through(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (tmp_path / "precious").write_text("theirs")
+    planted: list[str] = []
+
+    def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        if argv[0] == "dd":
+            name = argv[2].removeprefix("of=")
+            planted.append(name)
+            Path(name).symlink_to(tmp_path / "precious")
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        return Completed(argv, done.returncode, done.stdout, done.stderr)
+
+    host, _ = machine(tmp_path, answer)
+    with pytest.raises(OperationFailed, match=r"cannot be written: .*File exists"):
+        storage.Tested(storage.Mount("server:/fsx", str(folder), "nfs", "")).make(host)
+    assert (tmp_path / "precious").read_text() == "theirs"
+    (name,) = planted
+    assert len(name.rpartition(".")[2]) == 32  # and nobody knows it before
+
+
 def test_a_file_system_is_tested_once_and_again_after_a_run_that_was_killed(tmp_path: Path) -> None:
     host, recorder = machine(tmp_path)
     step = storage.Tested(storage.mount_of(ZFS))
     assert step.lacking(host) == "write a test file to /home"
     step.make(host)
-    assert [call[0] for call in recorder.calls] == ["dd", "rm"]
+    assert [call[0] for call in recorder.calls] == ["rm", "dd", "rm"]
     assert step.lacking(host) is None
-    (tmp_path / "var/lib/hpadmin/lifecycle/mounts/home").unlink()
+    records = tmp_path / "var/lib/hpadmin/lifecycle/mounts"
+    assert [path.name for path in records.iterdir()] == ["home"]
+    (records / "home").unlink()
     assert step.lacking(host) is not None
+
+
+def test_the_test_file_of_a_run_that_was_killed_is_removed_by_the_next(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        if argv[0] == "dd":
+            raise Killed
+        return Completed(argv, 0, "", "")
+
+    step = storage.Tested(storage.mount_of(ZFS))
+    killed, first = machine(tmp_path, die)
+    with pytest.raises(Killed):
+        step.make(killed)
+    host, second = machine(tmp_path)
+    step.make(host)
+    assert second.calls[0] == first.calls[0]
 
 
 @pytest.mark.parametrize(
