@@ -142,7 +142,7 @@ def _stage(machine: Machine, situation: Situation, stage: Stage, clock: Clock) -
             message = _words(error)
             pause = next(delays)
             late = clock.now() + pause - start > stage.retry.deadline
-            if not _may_pass(error) or late:
+            if not may_pass(error) or late:
                 log.error("%s: %s", stage.name, message)
                 return Outcome(
                     stage.name, "failed", round(clock.now() - start, 3), attempts, tuple(changes), message
@@ -166,7 +166,8 @@ def _step(machine: Machine, step: Step, changes: list[str]) -> None:
         raise OperationFailed(f"was done and did not hold: {still}")
 
 
-def _may_pass(error: HpadminError | OSError) -> bool:
+def may_pass(error: HpadminError | OSError) -> bool:
+    """Tell whether what failed with this may succeed when it is tried again."""
     return isinstance(error, Transient) or (isinstance(error, OSError) and error.errno in _PASSING)
 
 

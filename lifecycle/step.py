@@ -81,26 +81,34 @@ class Block:
 
     def lacking(self, machine: Machine) -> str | None:
         current = machine.read(self.path) or b""
-        whole = self._wanted(current) == current and not machine.partial(self.path).exists()
+        whole = self.edited(current) == current and not machine.partial(self.path).exists()
         return None if whole else f"edit {self.path}"
 
     def make(self, machine: Machine) -> None:
         found = machine.status(self.path)
         mode = stat.S_IMODE(found.st_mode) if found else 0o644
-        content = self._wanted(machine.read(self.path) or b"")
+        content = self.edited(machine.read(self.path) or b"")
         machine.write(self.path, content, mode=mode, owner=_kept(machine, self.path))
 
-    def _wanted(self, current: bytes) -> bytes:
+    def edited(self, current: bytes) -> bytes:
+        """Return the file's wanted bytes. Raises OperationFailed where nobody can tell which lines are ours."""
         begin, end = f"# BEGIN {self.name}".encode(), f"# END {self.name}".encode()
         kept: list[bytes] = []
-        inside = False
-        for line in current.splitlines(keepends=True):
+        began = 0
+        for number, line in enumerate(current.splitlines(keepends=True), start=1):
             if line.rstrip() == begin:
-                inside = True
-            elif inside and line.rstrip() == end:
-                inside = False
-            elif not inside:
+                if began:
+                    break
+                began = number
+            elif began and line.rstrip() == end:
+                began = 0
+            elif not began:
                 kept.append(line)
+        if began:
+            raise OperationFailed(
+                f"{self.path}: the block that begins in line {began} has no end",
+                hint=f"write {end.decode()!r} after its last line, or remove the line {begin.decode()!r}",
+            )
         if not self.lines:
             return b"".join(kept)
         if kept and not kept[-1].endswith(b"\n"):

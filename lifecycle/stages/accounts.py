@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pwd
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from hpadmin.errors import InvalidInput, OperationFailed
 from hpadmin.request import read_source
 from lifecycle.daemon import Running
-from lifecycle.engine import Stage
+from lifecycle.engine import Stage, may_pass
 from lifecycle.impersonate import as_user
 from lifecycle.machine import Machine
 from lifecycle.retry import Retry
@@ -22,10 +24,14 @@ from lifecycle.situation import Situation
 from lifecycle.step import Block, Directory, File, Step, Transient
 from lifecycle.users import FIRST_UID, LAST_UID, User, conflicts, parse, parse_keys
 
+log = logging.getLogger("lifecycle")
+
 GROUP = "hpadmin-users"
 """Group of everybody in `shared_users.txt`: by it sshd tells users from administrators."""
 SSHD_CONFIG = "/etc/ssh/sshd_config.d/50-hpadmin.conf"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
+_LARGEST = 1 << 20
+"""Bytes of a user's own file that are read."""
 _BUSY = 10
 """useradd(8), groupadd(8): cannot update the account files (also 1: cannot lock them)."""
 
@@ -140,7 +146,8 @@ class Home:
                 f"{self.user.home} exists and belongs to user id {found.st_uid}, not to {self.user.name}",
                 hint="it is somebody's data: move it away, or give it to the user",
             )
-        whole = machine.is_directory(self.user.home) and not self._draft(machine).exists()
+        # What the user has in its place, such as a link to another file system, is the user's own.
+        whole = found is not None and not self._draft(machine).exists()
         return None if whole else f"make home {self.user.home}"
 
     def make(self, machine: Machine) -> None:
@@ -150,7 +157,7 @@ class Home:
         draft = self._draft(machine)
         if draft.exists():
             shutil.rmtree(draft)
-        if home.is_dir():
+        if machine.status(self.user.home):
             return
         # Filled while only root can look into it, then renamed: a rename onto a home that another node made in
         # the meantime fails, and theirs stays.
@@ -169,7 +176,7 @@ class Home:
                 hint="the file server refuses root (root_squash): allow root from this network",
             ) from error
         except OSError:
-            if not home.is_dir():
+            if not machine.status(self.user.home):
                 raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -182,24 +189,33 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A key of the user's own for going from node to node, and the keys that may log in; all made as the user."""
+    """A key of the user's own for going from node to node, and the keys that may log in; all made as the user.
+
+    What stands in the way in a home is its user's to mend: it is told, and the node goes on without these keys.
+    """
 
     user: User
+    _left: list[str] = field(default_factory=list, compare=False, repr=False)
+    """What stood in the way in this run."""
 
     def lacking(self, machine: Machine) -> str | None:
-        def look() -> None:
-            there = all(machine.status(path) for path in (self._private, self._public))
-            if not there or self._draft(machine).exists() or self._authorized(machine).lacking(machine):
-                raise OperationFailed("missing")
-
-        try:
-            as_user(self.user.uid, self.user.uid, look)
-        except OperationFailed:
-            return f"make SSH keys of {self.user.name}"
-        return None
+        return None if self._left else self._as_user(partial(self._look, machine)) or None
 
     def make(self, machine: Machine) -> None:
-        as_user(self.user.uid, self.user.uid, partial(self._make, machine))
+        self._as_user(partial(self._make, machine))
+
+    def _as_user(self, what: Callable[[], str | None]) -> str:
+        try:
+            return as_user(self.user.uid, self.user.uid, what)
+        except OSError as error:
+            if may_pass(error):  # the file server's matter
+                raise
+            cause = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+        except OperationFailed as error:
+            cause = str(error)
+        log.warning("  SSH keys of %s: %s; left to the user", self.user.name, " ".join(cause.split()))
+        self._left.append(cause)
+        return ""
 
     @property
     def _private(self) -> str:
@@ -213,12 +229,25 @@ class Keys:
         """Where a new key is made; only a run that was killed leaves one."""
         return machine.path(f"{self.user.home}/.ssh/.hpadmin-key.{machine.host}")
 
+    def _look(self, machine: Machine) -> str | None:
+        public = _read_plain(machine, self._public)
+        authorized = self._authorized(public)
+        current = _read_plain(machine, authorized.path) or b""
+        whole = (
+            _is_plain(machine, self._private)
+            and public is not None
+            and not self._draft(machine).exists()
+            and authorized.edited(current) == current
+            and not machine.partial(authorized.path).exists()
+        )
+        return None if whole else f"make SSH keys of {self.user.name}"
+
     def _make(self, machine: Machine) -> None:
         private, draft = machine.path(self._private), self._draft(machine)
         private.parent.mkdir(mode=0o700, exist_ok=True)
         if draft.exists():
             shutil.rmtree(draft)
-        if not private.exists():
+        if not _is_plain(machine, self._private):
             draft.mkdir(mode=0o700)
             try:
                 made = draft / "key"
@@ -231,16 +260,43 @@ class Keys:
                     private.hardlink_to(made)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-        if not machine.status(self._public):
+        if _read_plain(machine, self._public) is None:
             # From whichever private key is there now: nodes that do so at the same time write the same.
-            public = machine.runner.run(["ssh-keygen", "-y", "-f", str(private)], timeout=60).check().stdout
+            asked = ["ssh-keygen", "-y", "-P", "", "-f", str(private)]
+            public = machine.runner.run(asked, timeout=60).check().stdout
             machine.write(self._public, public.encode(), mode=0o644)
-        self._authorized(machine).make(machine)
+        authorized = self._authorized(_read_plain(machine, self._public))
+        found = machine.status(authorized.path)
+        content = authorized.edited(_read_plain(machine, authorized.path) or b"")
+        machine.write(authorized.path, content, mode=stat.S_IMODE(found.st_mode) if found else 0o644)
 
-    def _authorized(self, machine: Machine) -> Block:
-        own = machine.read(self._public) or b""
-        lines = [*self.user.keys, own.decode("utf-8", "replace").strip()]
+    def _authorized(self, public: bytes | None) -> Block:
+        lines = [*self.user.keys, (public or b"").decode("utf-8", "replace").strip()]
         return Block(f"{self.user.home}/.ssh/authorized_keys", tuple(line for line in lines if line))
+
+
+def _is_plain(machine: Machine, path: str) -> bool:
+    """Tell whether a file is there. Raises OperationFailed when something else is."""
+    found = machine.status(path)
+    if found is None or stat.S_ISREG(found.st_mode):
+        return found is not None
+    raise OperationFailed(f"{path} is {'a link' if stat.S_ISLNK(found.st_mode) else 'no regular file'}")
+
+
+def _read_plain(machine: Machine, path: str) -> bytes | None:
+    """Read a file that its user may have put anything in place of; None without one.
+
+    Raises OperationFailed for what is no file of a sensible size: a pipe or a device would never end.
+    """
+    if not _is_plain(machine, path):
+        return None
+    # It may have changed since: never wait for a pipe's other end.
+    descriptor = os.open(machine.path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise OperationFailed(f"{path} has more than {_LARGEST} bytes")
+    return content
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hpadmin.slurm.command import Completed
+from lifecycle.engine import Stage, run
 from lifecycle.machine import Machine
 from lifecycle.stages import accounts, rest
+from lifecycle.step import Step
 from lifecycle.users import User
-from tests.unit.lifecycle.support import machine
+from tests.unit.lifecycle.support import Hands, machine, situation
 
 ANN = User("ann", 2001, "/home/ann")
 
@@ -86,3 +91,124 @@ def test_half_a_host_key_is_made_anew_and_a_whole_one_appears_at_once(tmp_path: 
     assert len(recorder.calls) == 1
     names = {path.name: path.read_text() for path in (tmp_path / "etc/ssh").iterdir()}
     assert names == {"ssh_host_ed25519_key": "whole", "ssh_host_ed25519_key.pub": "public whole"}
+
+
+# --- a user's own home ------------------------------------------------------------------------------------------
+
+MYSELF = User("ann", os.getuid(), "/home/ann", ("ssh-ed25519 " + "A" * 40,))
+
+
+def generate(argv: tuple[str, ...], stdin: str | None) -> Completed:
+    """ssh-keygen(1) as far as it is used."""
+    if "-y" in argv:
+        return Completed(argv, 0, "ssh-ed25519 own ann\n", "")
+    Path(argv[-1]).write_text("private")
+    return Completed(argv, 0, "", "")
+
+
+def through(host: Machine, step: Step) -> list[str]:
+    """Bring a step through the engine; return what was changed."""
+    here = situation(host.root)
+    record = run(host, here, [Stage("users", "users", lambda _: [step])], Hands().clock())
+    return list(record.stages[0].changes)
+
+
+def test_a_user_gets_a_key_and_a_second_run_changes_nothing(tmp_path: Path) -> None:
+    host, _ = machine(tmp_path, generate)
+    (tmp_path / "home/ann").mkdir(parents=True)
+    assert through(host, accounts.Keys(MYSELF)) == ["make SSH keys of ann"]
+    assert through(host, accounts.Keys(MYSELF)) == []
+    folder = tmp_path / "home/ann/.ssh"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "authorized_keys",
+        "id_ed25519",
+        "id_ed25519.pub",
+    ]
+    lines = (folder / "authorized_keys").read_text().splitlines()
+    assert lines == ["# BEGIN hpadmin", *MYSELF.keys, "ssh-ed25519 own ann", "# END hpadmin"]
+
+
+def pipe(ssh: Path) -> None:
+    os.mkfifo(ssh / "authorized_keys")
+
+
+def endless(ssh: Path) -> None:
+    (ssh / "id_ed25519").touch()
+    (ssh / "id_ed25519.pub").symlink_to("/dev/zero")
+
+
+def large(ssh: Path) -> None:
+    with (ssh / "authorized_keys").open("wb") as file:
+        file.truncate(1 << 30)
+
+
+def dangling(ssh: Path) -> None:
+    (ssh / "id_ed25519").symlink_to("nowhere")
+
+
+def no_folder(ssh: Path) -> None:
+    ssh.rmdir()
+    ssh.touch()
+
+
+def no_end(ssh: Path) -> None:
+    (ssh / "id_ed25519").touch()
+    (ssh / "id_ed25519.pub").touch()
+    (ssh / "authorized_keys").write_text("# BEGIN hpadmin\nmine\n")
+
+
+@pytest.mark.parametrize(
+    ("arrange", "cause"),
+    [
+        (pipe, "/home/ann/.ssh/authorized_keys is no regular file"),
+        (endless, "/home/ann/.ssh/id_ed25519.pub is a link"),
+        (large, "/home/ann/.ssh/authorized_keys has more than 1048576 bytes"),
+        (dangling, "/home/ann/.ssh/id_ed25519 is a link"),
+        (no_folder, "/home/ann/.ssh: File exists"),
+        (no_end, "/home/ann/.ssh/authorized_keys: the block that begins in line 1 has no end"),
+    ],
+)
+def test_what_a_user_has_in_the_way_of_keys_is_left_to_the_user(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, arrange: Callable[[Path], None], cause: str
+) -> None:
+    host, _ = machine(tmp_path, generate)
+    ssh = tmp_path / "home/ann/.ssh"
+    ssh.mkdir(parents=True)
+    arrange(ssh)
+    before = {path: path.lstat().st_mtime_ns for path in ssh.parent.rglob("*")}
+    through(host, accounts.Keys(MYSELF))
+    assert {path: path.lstat().st_mtime_ns for path in ssh.parent.rglob("*")} == before
+    assert [
+        r.getMessage().replace(str(tmp_path), "") for r in caplog.records if r.levelname == "WARNING"
+    ] == [f"  SSH keys of ann: {cause}; left to the user"]
+
+
+def test_a_key_with_a_passphrase_is_left_to_the_user(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _ = machine(
+        tmp_path, lambda argv, stdin: Completed(argv, 255, "", "incorrect passphrase\nsupplied")
+    )
+    (tmp_path / "home/ann/.ssh").mkdir(parents=True)
+    (tmp_path / "home/ann/.ssh/id_ed25519").touch()
+    through(host, accounts.Keys(MYSELF))
+    assert "said: incorrect passphrase supplied; left to the user" in caplog.text
+
+
+def test_a_file_server_that_is_away_while_keys_are_made_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(uid: int, gid: int, what: object) -> str:
+        raise OSError(errno.ESTALE, "Stale file handle", "/home/ann/.ssh")
+
+    monkeypatch.setattr(accounts, "as_user", away)
+    host, _ = machine(tmp_path)
+    with pytest.raises(OSError, match="Stale file handle"):
+        accounts.Keys(MYSELF).lacking(host)
+
+
+def test_a_home_that_its_user_made_a_link_stays_one(tmp_path: Path) -> None:
+    host, _ = machine(tmp_path)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/ann").symlink_to("/elsewhere/ann")
+    assert accounts.Home(MYSELF).lacking(host) is None

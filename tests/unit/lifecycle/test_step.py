@@ -158,6 +158,18 @@ def test_a_block_leaves_every_other_byte_alone(
     assert Block("/f", lines).lacking(host) is None
 
 
+@pytest.mark.parametrize(
+    "marks", [b"# BEGIN hpadmin\n", b"# BEGIN hpadmin\n# BEGIN hpadmin\n# END hpadmin\n"]
+)
+def test_a_block_whose_end_is_missing_takes_nothing_of_the_file_with_it(tmp_path: Path, marks: bytes) -> None:
+    host, _ = machine(tmp_path)
+    before = b"x\n" + marks + b"precious\n"
+    (tmp_path / "f").write_bytes(before)
+    with pytest.raises(OperationFailed, match=r"^/f: the block that begins in line 2 has no end$"):
+        Block("/f", ("a",)).make(host)
+    assert (tmp_path / "f").read_bytes() == before
+
+
 def test_a_directory_keeps_what_is_in_it(tmp_path: Path) -> None:
     host, _ = machine(tmp_path)
     (tmp_path / "data").mkdir(mode=0o700)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,11 @@ def test_what_is_no_plain_public_key_is_refused_without_repeating_it(line: str) 
 def test_a_child_does_its_work_with_a_tight_umask(tmp_path: Path) -> None:
     as_user(os.getuid(), os.getgid(), lambda: (tmp_path / "made").touch())
     assert (tmp_path / "made").stat().st_mode & 0o077 == 0
+
+
+def test_a_child_that_does_not_end_is_ended(tmp_path: Path) -> None:
+    with pytest.raises(OperationFailed, match=r"did not end within 0\.01 s"):
+        as_user(os.getuid(), os.getgid(), signal.pause, timeout=0.01)
 
 
 def test_what_fails_in_a_child_is_told(tmp_path: Path) -> None:
