@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hpadmin.nodes import reasons
 from hpadmin.nodes.provider import Condition, ProviderInstance, Repair
-from hpadmin.nodes.reasons import Owner
+from hpadmin.nodes.reasons import Owner, Reading
 from hpadmin.nodes.report import HealthReport, Verdict
 from hpadmin.recovery.actions import Advance, GiveUp, Mark, Notice, Resume, Target
 from hpadmin.recovery.book import Origin, Phase, RepairRecord
@@ -53,11 +53,33 @@ def _taken_over(record: RepairRecord, node: NodeInfo) -> Advance | None:
     if record.phase is not Phase.ISOLATE and not node.state.kept_out:
         return Advance(record, Phase.CANCELLED, "somebody brought the node back")
     order = reading.order
-    if order is not None and node.state.kept_out and (order.action, order.now) != (record.action, record.now):
-        if record.phase is Phase.ISOLATE and record.origin.automatic:
-            return None  # an escalation: our own older Reason is about to be replaced
-        return Advance(record, Phase.CANCELLED, f"the Reason now says: {node.reason}")
-    return None
+    if order is None or not node.state.kept_out:
+        return None
+    from_a_person = _outranks(reading, record)
+    if (order.action, order.now) == (record.action, record.now) and not from_a_person:
+        return None
+    if record.phase is Phase.ISOLATE and record.origin.automatic and not from_a_person:
+        return None  # an escalation: our own older Reason is about to be replaced
+    return Advance(record, Phase.CANCELLED, f"the Reason now says: {node.reason}")
+
+
+def _outranks(reading: Reading, record: RepairRecord) -> bool:
+    """Whether a person has ordered meanwhile what was begun by itself: limits and NodeRecovery bind his order less."""
+    if reading.owner is Owner.ORDER:
+        return record.origin.automatic
+    return reading.order is not None and bool(reading.order.author) and record.origin is not Origin.ADMIN
+
+
+def _asks_for_more(record: RepairRecord, node: NodeInfo) -> Advance | None:
+    """A replacement ordered while the provider reboots the machine: no reboot, whatever comes of it, fulfils that."""
+    order = reasons.read(node.reason).order
+    if (
+        order is None
+        or not node.state.kept_out
+        or (order.action, record.action) != (Repair.REPLACE, Repair.REBOOT)
+    ):
+        return None
+    return Advance(record, Phase.CANCELLED, f"the Reason now asks for more: {node.reason}")
 
 
 def _slurms(node: NodeInfo) -> bool:
@@ -83,7 +105,9 @@ def _mark(record: RepairRecord, node: NodeInfo, state: NewState) -> Mark:
 
 def _isolate(record: RepairRecord, node: NodeInfo) -> Step:
     reading = reasons.read(node.reason)
-    if node.state.kept_out and reading.order is not None and reading.order.action is record.action:
+    # DOWN alone ends when the node registers again (ReturnToService=2), and the order with it.
+    held = node.state.failing or node.state.draining
+    if held and reading.order is not None and reading.order.action is record.action:
         return Advance(record, Phase.DRAIN)
     return _mark(record, node, NewState.FAIL)
 
@@ -206,6 +230,8 @@ def _verify(record: RepairRecord, node: NodeInfo, seen: Observation, policy: Pol
         return Advance(record, Phase.CANCELLED, "somebody brought the node back")
     if reading.owner is Owner.FOREIGN and not _slurms(node):
         return Advance(record, Phase.CANCELLED, f"left to {node.reason_user or 'somebody'}: {node.reason}")
+    if (more := _asks_for_more(record, node)) is not None:
+        return more
     # A new machine may register before slurmctld knows its address: until then nobody else reaches it.
     if not node.state.responding or node.name in seen.unreachable or seen.jobs_on.get(node.name):
         return _give_up(record, node, "went away again") if _overdue(record, seen, policy) else None
@@ -239,5 +265,7 @@ def _give_up(record: RepairRecord, node: NodeInfo, why: str) -> GiveUp | Advance
         return Advance(
             record, Phase.FAILED, f"{why}; left to {node.reason_user or 'somebody'}: {node.reason}"
         )
+    if (more := _asks_for_more(record, node)) is not None:
+        return more
     reason = reasons.write(reasons.HOLD, f"{record.action.value} failed: {why}")
     return GiveUp(record, why, reason, node.reason)

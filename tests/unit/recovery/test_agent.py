@@ -9,7 +9,7 @@ import pytest
 
 from hpadmin.nodes.provider import Answer, Repair
 from hpadmin.recovery.agent import HOLD, Agent
-from hpadmin.recovery.book import Phase
+from hpadmin.recovery.book import Origin, Phase
 from hpadmin.recovery.journal import Journal, LostLeadership
 from hpadmin.recovery.leadership import StandsBy, leadership
 from hpadmin.recovery.observe import Observation
@@ -256,6 +256,63 @@ def test_a_changed_order_is_followed(site: Site) -> None:
     site.run(50)
     site.world.admin("n0", NewState.FAIL, "Action:Replace")
     site.world.finish(job)
+    site.run(900)
+    assert [call.action for call in site.world.calls] == [Repair.REPLACE]
+
+
+@pytest.mark.parametrize("word", ["Action:Replace", "hpadmin: replace by alice: bad NIC"])
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_replacement_ordered_while_the_machine_reboots_follows(
+    site: Site, word: str, comes_back: bool
+) -> None:
+    site.world.admin("n0", NewState.FAIL, "Action:Reboot")
+    site.run(20)
+    assert site.open() == {"n0": Phase.AWAIT}
+    site.world.admin("n0", NewState.FAIL, word)
+    if not comes_back:
+        site.world.die("n0")
+        site.world.nodes_["n0"].machine.after = ""
+    site.run(POLICY.reboot_within + 900)
+    assert [call.action for call in site.world.calls] == [Repair.REBOOT, Repair.REPLACE]
+    assert site.closed() == [("n0", Repair.REBOOT, Phase.CANCELLED), ("n0", Repair.REPLACE, Phase.REPAIRED)]
+
+
+def test_an_order_with_state_down_sticks(site: Site) -> None:
+    """DOWN alone is over as soon as the node registers again."""
+    site.world.provider_down = True
+    site.world.admin("n0", NewState.DOWN, "Action:Replace")
+    site.run(20)
+    assert site.world.nodes_["n0"].info().state.failing
+    assert site.world.nodes_["n0"].reason == "Action:Replace"
+    site.world.provider_down = False
+    site.run(900)
+    assert site.closed() == [("n0", Repair.REPLACE, Phase.REPAIRED)]
+
+
+@pytest.mark.parametrize("word", ["Action:Reboot", "hpadmin: reboot by alice: seen the Xid"])
+def test_what_waits_because_nobody_asked_for_it_begins_when_somebody_does(tmp_path: Path, word: str) -> None:
+    site = Site(tmp_path, World(4), Policy(automatic=False))
+    site.world.break_gpu("n0")
+    site.run(100)
+    assert site.open() == {"n0": Phase.READY}
+    site.world.admin("n0", NewState.FAIL, word)
+    site.world.nodes_["n0"].machine.faulty = False
+    site.run(300)
+    assert site.closed() == [("n0", Repair.REBOOT, Phase.CANCELLED), ("n0", Repair.REBOOT, Phase.REPAIRED)]
+
+
+def test_an_order_that_comes_before_a_fault_is_marked_is_not_overwritten(site: Site) -> None:
+    site.agent.journal.open(
+        site.world.now,
+        node="n0",
+        action=Repair.REBOOT,
+        origin=Origin.HEALTH,
+        requester="",
+        why="xid-79",
+        now=False,
+        fault="xid-79",
+    )
+    site.world.admin("n0", NewState.FAIL, "Action:Replace")
     site.run(900)
     assert [call.action for call in site.world.calls] == [Repair.REPLACE]
 
