@@ -29,7 +29,7 @@ from hpadmin.nodes.checks import LogPosition
 from hpadmin.nodes.faults import FaultAction, Finding, kernel_findings
 from hpadmin.nodes.reasons import Owner
 from hpadmin.nodes.report import HealthReport, Verdict
-from hpadmin.slurm.command import Local, Runner
+from hpadmin.slurm.command import Local, Runner, printable
 from hpadmin.slurm.commands import CommandReader
 from hpadmin.slurm.control import CommandControl, NewState, SlurmControl
 from hpadmin.slurm.reader import SlurmReader
@@ -94,7 +94,7 @@ def check(
 
 def _short(text: str) -> str:
     """Make evidence fit for a Reason and for Extra: one line, no quotes, not long."""
-    return re.sub(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029]+', " ", text).strip()[:160]
+    return re.sub(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029]+', " ", printable(text)).strip()[:160]
 
 
 def tell(node: str, report: HealthReport, reader: SlurmReader, control: SlurmControl) -> None:

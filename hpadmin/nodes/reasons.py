@@ -21,6 +21,7 @@ from difflib import SequenceMatcher
 from enum import StrEnum
 
 from hpadmin.nodes.provider import Repair
+from hpadmin.slurm.command import printable
 
 PREFIX = "hpadmin:"
 EXACT = {"Action:Reboot": Repair.REBOOT, "Action:Replace": Repair.REPLACE}
@@ -103,7 +104,9 @@ def write(verb: str, text: str, *, now: bool = False, author: str = "") -> str:
     >>> write("replace", "bad NIC", author="alice")
     'hpadmin: replace by alice: bad NIC'
     """
-    plain = " ".join(re.sub(r'["\x00-\x1f\x7f\x85\u2028\u2029]', " ", text).split()).replace(" : ", ": ")
+    plain = " ".join(re.sub(r'["\x00-\x1f\x7f\x85\u2028\u2029]', " ", printable(text)).split()).replace(
+        " : ", ": "
+    )
     by = " by " + re.sub(r"[^\w.@-]", "_", author) if author else ""
     return f"{PREFIX} {verb}{'(now)' if now else ''}{by}: {plain or '-'}"
 

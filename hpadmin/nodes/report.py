@@ -16,6 +16,8 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hpadmin.slurm.command import printable
+
 MEMBER = "hpadmin"
 
 
@@ -49,12 +51,9 @@ class HealthReport:
             return HealthReport(
                 verdict=Verdict(member["health"]),
                 at=float(member["at"]),
-                fault=str(member.get("fault", "")),
-                action=str(member.get("action", "")),
-                text=str(member.get("text", "")),
-                boot=str(member.get("boot", "")),
+                **{key: printable(str(member.get(key, ""))) for key in ("fault", "action", "text", "boot")},
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
 
     def merged_into(self, extra: str) -> str | None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from hpadmin.errors import OperationFailed
+from hpadmin.errors import HpadminError
 from hpadmin.nodes.provider import Answer, Outcome, Provider, ProviderError
 from hpadmin.recovery.actions import (
     Acquit,
@@ -49,7 +49,8 @@ class Actor:
     def perform(self, actions: Iterable[Action]) -> int:
         """Do `actions` in order; return how many changed anything that the next look could see.
 
-        A deed that fails is logged and left to the next look; the others go on. LostLeadership ends it all.
+        A deed that fails, or that one node's words make impossible, is logged and left to the next look; the others
+        go on. LostLeadership ends it all.
         """
         changed = 0
         for action in actions:
@@ -57,11 +58,11 @@ class Actor:
                 changed += self._perform(action)
             except LostLeadership:
                 raise
-            except OperationFailed as error:
+            except HpadminError as error:
                 self._failed(action, error)
         return changed
 
-    def _failed(self, action: Action, error: OperationFailed) -> None:
+    def _failed(self, action: Action, error: HpadminError) -> None:
         log.error(
             "a deed failed and will be decided again", extra={"deed": repr(action), "error": error.message}
         )

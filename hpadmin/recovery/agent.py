@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from hpadmin.errors import OperationFailed
+from hpadmin.errors import HpadminError, OperationFailed
 from hpadmin.nodes.provider import Provider
 from hpadmin.recovery.act import Actor
 from hpadmin.recovery.book import Book
@@ -126,7 +126,7 @@ class Agent:
     def _let_work(self, part: Part, seen: Observation) -> None:
         try:
             part.cycle(seen)
-        except OperationFailed as error:
+        except HpadminError as error:
             log.error(
                 "a part of the cycle failed", extra={"part": type(part).__name__, "error": error.message}
             )

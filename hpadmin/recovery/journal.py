@@ -18,6 +18,7 @@ from hpadmin.errors import OperationFailed
 from hpadmin.nodes.provider import Repair
 from hpadmin.recovery.book import Book, Origin, Phase, RepairRecord
 from hpadmin.recovery.database import open_database
+from hpadmin.slurm.command import printable
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS repairs (
@@ -194,6 +195,7 @@ class Journal:
             ).fetchone()
             if found:
                 return int(found[0])
+            why = printable(why)
             cursor = self._db.execute(
                 "INSERT INTO repairs (node, action, origin, requester, why, now, phase, opened, changed, fault)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -215,6 +217,7 @@ class Journal:
         heard: bool = False,
     ) -> None:
         """Move a repair to `phase`, because of `why`. `heard`: the last request did get an answer."""
+        why = printable(why)
         with self._write():
             self._db.execute(
                 "UPDATE repairs SET phase = ?, changed = ?, closed = ?, not_before = max(not_before, ?), result = ?,"
@@ -267,7 +270,7 @@ class Journal:
             self._db.execute(
                 "INSERT INTO notices VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (key) DO UPDATE SET at = excluded.at, text = excluded.text",
-                (key, at, node, text),
+                (key, at, node, printable(text)),
             )
             self._event(at, node, "notice", text, None)
 
@@ -291,7 +294,7 @@ class Journal:
     def _event(self, at: float, node: str, kind: str, text: str, repair: int | None) -> None:
         self._db.execute(
             "INSERT INTO events (at, node, kind, text, repair) VALUES (?, ?, ?, ?, ?)",
-            (at, node, kind, text, repair),
+            (at, node, kind, printable(text), repair),
         )
 
 

@@ -32,6 +32,17 @@ def slurmctld_is_away(said: str) -> bool:
     return any(words in said for words in _AWAY)
 
 
+def printable(text: str) -> str:
+    """Return `text` with every byte that was not UTF-8, and every half of a surrogate pair, spelt out.
+
+    Neither a file, nor a terminal, nor SQLite takes them as they are.
+
+    >>> print(printable(b"Ger\\xe4t".decode("utf-8", "surrogateescape")))
+    Ger\\udce4t
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Completed:
     """What a command left behind. Output is text; bytes that are not UTF-8 are kept by surrogate escapes."""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 
 from hpadmin.errors import OperationFailed
+from hpadmin.slurm.command import printable
 from hpadmin.slurm.reader import JobInfo, NodeInfo, PartitionInfo, ReservationInfo
 from hpadmin.slurm.states import JobState, NodeState
 
@@ -90,7 +91,7 @@ def _parse_node(record: str) -> NodeInfo:
     if not watts or not name or not state:
         raise Unreadable(f"scontrol show nodes printed a record that is no node: {record[:120]!r}")
     free = _free_text(name, rest.partition(" ")[2].strip(" \n"))
-    reason, user, reason_time = split_reason(free.get("reason") or "")
+    reason, user, reason_time = split_reason(printable(free.get("reason") or ""))
     return NodeInfo(
         name=name,
         state=NodeState.parse(state),

@@ -15,6 +15,7 @@ from hpadmin.recovery.leadership import StandsBy, leadership
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.policy import Policy
 from hpadmin.slurm.control import NewState
+from hpadmin.slurm.text import parse_nodes
 from tests.unit.recovery.world import World
 
 POLICY = Policy(confirm_after=3, unreachable_after=15)
@@ -326,6 +327,33 @@ def test_now_ends_jobs_on_that_node_only(site: Site) -> None:
     assert other in site.world.jobs_
     site.run(900)
     assert site.closed() == [("n0", Repair.REPLACE, Phase.REPAIRED)]
+
+
+def test_words_that_are_no_utf_8_are_told_spelt_out_and_once(site: Site) -> None:
+    """A checker of the site printed Latin-1, a person typed it, and some tool wrote half a surrogate pair as JSON."""
+    record = "NodeName=n State=IDLE AveWatts=0\n   Reason={} [root@1000]\n   Extra={{}}\n"
+    [ours] = parse_nodes(record.format("hpadmin: reboot: external: nhc: Ger\udce4t"))
+    [foreign] = parse_nodes(record.format("Ger\udce4t defekt"))
+    report = (
+        '{"hpadmin":{"health":"failed","at":1000,"fault":"external","action":"reboot","text":"half \\ud83d"}}'
+    )
+    world = site.world
+    world.health_reports = False
+    world.moods = [Answer.REFUSED] * 2
+    world.admin("n0", NewState.FAIL, ours.reason)
+    world.admin("n2", NewState.DRAIN, foreign.reason)
+    world.nodes_["n1"].extra = world.nodes_["n2"].extra = report
+    site.run(60)
+    assert {name: record.why for name, record in site.journal.book(since=0).open.items()} == {
+        "n0": r"external: nhc: Ger\udce4t",
+        "n1": r"external: half \ud83d",
+    }
+    assert site.notices()["foreign:n2"] == (
+        r"n2 reports external: half \ud83d, but alice keeps it out: Ger\udce4t defekt"
+    )
+    told = len(site.journal.events(last=1000))
+    site.run(60)
+    assert len(site.journal.events(last=1000)) == told
 
 
 def test_node_recovery_none_only_marks(site: Site) -> None:
