@@ -136,7 +136,9 @@ def _tell(pending: dict[str, list[str]]) -> None:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="on_create", description="Make this machine a node of its cluster.")
+    parser = argparse.ArgumentParser(
+        prog="on_create", description="Make this machine a node of its cluster.", allow_abbrev=False
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
     parser.add_argument(
         "--bundle",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -374,12 +373,6 @@ def test_init_scripts_are_sound_shell(tmp_path: Path, daemon: Daemon) -> None:
     path = tmp_path / daemon.name
     path.write_text(script(daemon))
     subprocess.run(["sh", "-n", str(path)], check=True)
-
-
-def test_on_create_is_sound_shell() -> None:
-    path = Path(__file__).resolve().parents[3] / "lifecycle/on_create.sh"
-    subprocess.run(["sh", "-n", str(path)], check=True)
-    assert path.stat().st_mode & stat.S_IXUSR
 
 
 # --- lifecycle.yaml -------------------------------------------------------------------------------------------
