@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,12 +34,27 @@ class BlockPlan:
     notes: tuple[str, ...]
 
 
+def padding(topology: BlockTopology) -> frozenset[str]:
+    """The nodes of `topology` that only pad short blocks: ``pad-<block>-<number>`` in the block of that name.
+
+    >>> sorted(padding(BlockTopology((Block("a", ("n1", "pad-a-1", "pad-b-1")),), (3,))))
+    ['pad-a-1']
+    """
+    return frozenset(
+        node
+        for block in topology.blocks
+        for node in block.nodes
+        if node.startswith(f"pad-{block.name}-") and re.fullmatch(r"\d+", node[len(block.name) + 5 :])
+    )
+
+
 def plan_blocks(
     graph: NetworkGraph,
     release: Release,
     *,
     sizes: Sequence[int] | None = None,
     spares: int = 0,
+    full: int | None = None,
 ) -> BlockPlan:
     """Make one block of every NVLink domain.
 
@@ -47,11 +63,16 @@ def plan_blocks(
     domain becomes a block of its own, since nothing is known to be as near to it as an UltraServer's nodes
     are to each other.
 
-    `sizes` are BlockSizes as given by the administrator; None infers them: the base is the largest domain, at
-    most 18, less `spares`; higher levels only where the network layers group the blocks in aligned powers of
-    two.
+    `sizes` are BlockSizes as given by the administrator; None infers them: the base is `full`, the nodes of a
+    whole UltraServer, or where that is not known the largest domain, at most 18, less `spares`; higher levels
+    only where the network layers group the blocks in aligned powers of two.
 
-    Raises InvalidInput when given sizes are none that Slurm takes."""
+    Raises InvalidInput when given sizes are none that Slurm takes, or nothing but spares is left of a block."""
+    if spares >= ULTRASERVER_NODES:
+        raise InvalidInput(
+            "more spares than an UltraServer has nodes",
+            [Problem("spares", f"must be below {ULTRASERVER_NODES}, got {spares}")],
+        )
     domains = graph.domains()
     loners = {location.node: (location,) for location in graph.locations if location.domain is None}
     members = {**domains, **{f"single-{name}": where for name, where in loners.items()}}
@@ -69,7 +90,7 @@ def plan_blocks(
         check_sizes(sizes)
         chosen = tuple(sizes)
     else:
-        chosen = infer_sizes([members[name] for name in ordered], spares)
+        chosen = infer_sizes([members[name] for name in ordered], spares, full)
         notes.append(f"BlockSizes={','.join(map(str, chosen))} is inferred from the blocks")
 
     blocks = []
@@ -78,9 +99,9 @@ def plan_blocks(
         nodes = tuple(sorted((location.node for location in members[name]), key=natural))
         missing = chosen[0] - len(nodes)
         if missing > 0 and not release.permits_gaps:
-            padding = tuple(f"pad-{name}-{number}" for number in range(1, missing + 1))
-            placeholders.extend(padding)
-            nodes += padding
+            pads = tuple(f"pad-{name}-{number}" for number in range(1, missing + 1))
+            placeholders.extend(pads)
+            nodes += pads
             notes.append(f"block {name} lacks {missing} of {chosen[0]} nodes and is padded with FUTURE nodes")
         blocks.append(Block(name, nodes))
     return BlockPlan(BlockTopology(tuple(blocks), chosen), tuple(placeholders), tuple(notes))
@@ -114,12 +135,14 @@ def size_problems(sizes: Sequence[int]) -> list[str]:
     return found
 
 
-def infer_sizes(members: Sequence[Sequence[Location]], spares: int = 0) -> tuple[int, ...]:
-    """Infer BlockSizes of blocks with these members, in their order.
+def infer_sizes(
+    members: Sequence[Sequence[Location]], spares: int = 0, full: int | None = None
+) -> tuple[int, ...]:
+    """Infer BlockSizes of blocks with these members, in their order; `full` are the nodes of a whole UltraServer.
 
     A network layer becomes a level when its switches hold aligned runs of 2^k blocks each, the last one
     perhaps fewer: only then is the aggregate that Slurm makes by position the one that exists."""
-    largest = max((len(block) for block in members), default=1)
+    largest = max(full or 0, max((len(block) for block in members), default=1))
     base = max(1, min(largest, ULTRASERVER_NODES) - (spares if largest >= ULTRASERVER_NODES else 0))
     paths = [_path(block) for block in members]
     depth = min((len(path) for path in paths), default=0)

@@ -6,12 +6,14 @@ Before 25.05 Slurm knows one topology for the whole cluster; later every partiti
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hpadmin.errors import InvalidInput, Problem
 from hpadmin.model import Cluster, Node
 from hpadmin.topology.blocks import plan_blocks
+from hpadmin.topology.check import check
 from hpadmin.topology.graph import (
     BlockTopology,
     FlatTopology,
@@ -92,7 +94,7 @@ def choose(
     _check_unique(graph)
     kinds = {node.name: kind_of(node) for node in cluster.computes}
     imex = imex_domains(cluster)
-    builder = _Builder(graph, slurm, block_sizes, spares)
+    builder = _Builder(graph, slurm, block_sizes, spares, ultraserver_nodes(cluster))
     if slurm.reads_yaml:
         return builder.several(cluster, kinds, imex)
     return builder.single(kinds, imex)
@@ -106,6 +108,30 @@ def kind_of(node: Node) -> str:
     return TREE if family in TREE_FAMILIES else FLAT
 
 
+def ultraserver_nodes(cluster: Cluster) -> int | None:
+    """Nodes of a whole UltraServer of `cluster`, however many are missing of it just now; None where nothing tells.
+
+    It is what the instance type says, unless the wanted count of a group is shared out evenly over the group's
+    UltraServers: then each has that many (17 where the provider keeps one back, 4 in a cluster made small for tests).
+    Nodes that come and go change neither.
+    """
+    wanted = {group.name: group.count for group in cluster.groups}
+    present = Counter(node.instance.ultraserver for node in cluster.computes)
+    servers: dict[str, set[str]] = {}
+    most: dict[str, int] = {}
+    for node in cluster.computes:
+        group, server = node.instance.group, node.instance.ultraserver
+        if server is not None and node.hardware.ultraserver_nodes and group in wanted:
+            servers.setdefault(group, set()).add(server)
+            most[group] = node.hardware.ultraserver_nodes
+    found = []
+    for group, names in servers.items():
+        each, rest = divmod(wanted[group], len(names))
+        even = not rest and max(present[name] for name in names) <= each
+        found.append(min(each, most[group]) if even else most[group])
+    return max(found, default=None)
+
+
 def instance_family(instance_type: str) -> str:
     """``p5`` of ``ml.p5.48xlarge``."""
     return re.sub(r"^ml\.", "", instance_type).split(".")[0]
@@ -115,12 +141,18 @@ class _Builder:
     """Collects reasons and warnings while the topologies are planned."""
 
     def __init__(
-        self, graph: NetworkGraph, release: Release, sizes: Sequence[int] | None, spares: int
+        self,
+        graph: NetworkGraph,
+        release: Release,
+        sizes: Sequence[int] | None,
+        spares: int,
+        full: int | None,
     ) -> None:
         self.graph = graph
         self.release = release
         self.sizes = sizes
         self.spares = spares
+        self.full = full
         self.reasons: list[str] = []
         self.warnings: list[str] = []
         self.placeholders: tuple[str, ...] = ()
@@ -189,9 +221,10 @@ class _Builder:
 
     def blocks(self, graph: NetworkGraph) -> BlockTopology:
         """Plan blocks, keeping what was noted."""
-        plan = plan_blocks(graph, self.release, sizes=self.sizes, spares=self.spares)
+        plan = plan_blocks(graph, self.release, sizes=self.sizes, spares=self.spares, full=self.full)
         self.placeholders = plan.placeholders
         self.reasons.extend(plan.notes)
+        self._check(plan.topology, (*graph.nodes, *plan.placeholders))
         return plan.topology
 
     def tree_or_flat(self, graph: NetworkGraph) -> Topology:
@@ -206,7 +239,17 @@ class _Builder:
         plan = plan_tree(graph)
         self.reasons.append("the instance types have a place in the network: topology/tree of network nodes")
         self.warnings.extend(plan.notes)
+        self._check(plan.topology, graph.nodes)
         return plan.topology
+
+    def _check(self, topology: Topology, nodes: Collection[str]) -> None:
+        """Refuse what Slurm would die of, or a node without a place, before it is written."""
+        findings = check(topology, self.release, nodes)
+        if findings.errors or findings.warnings:
+            raise InvalidInput(
+                "the facts of the inventory make a topology that Slurm would not take",
+                [*findings.errors, *findings.warnings],
+            )
 
     def _explain_flat(self, kinds: Mapping[str, str]) -> None:
         without = [name for name, kind in kinds.items() if kind == FLAT]

@@ -64,14 +64,15 @@ def plan_tree(graph: NetworkGraph) -> TreePlan:
 
     notes = []
     if unplaced:
-        leaves[UNPLACED] = unplaced
-        parent[UNPLACED] = None
+        # A tree that was made here and is read again has that leaf already, and those of DIRECT below.
+        leaves[UNPLACED] = [*leaves.get(UNPLACED, ()), *unplaced]
+        parent.setdefault(UNPLACED, None)
         notes.append(
             f"{len(unplaced)} nodes have no network layers and hang on {UNPLACED}: {', '.join(unplaced)}"
         )
     inner = {above for above in parent.values() if above is not None}
     for name in sorted(inner & leaves.keys()):
-        leaves[name + DIRECT] = leaves.pop(name)
+        leaves[name + DIRECT] = [*leaves.get(name + DIRECT, ()), *leaves.pop(name)]
         parent[name + DIRECT] = name
     tops = sorted(name for name, above in parent.items() if above is None)
     if len(tops) > 1:

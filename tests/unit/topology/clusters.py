@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from hpadmin.model import Cluster, Hardware, Instance, Node, Strategy
+from hpadmin.model import Cluster, Group, Hardware, Instance, Node, NodeType, Strategy
 
 ULTRASERVER = "ml.p6e-gb200.36xlarge"
 P5 = "ml.p5.48xlarge"
@@ -21,20 +21,35 @@ def node(
     address: str = "10.0.0.1",
 ) -> Node:
     """One compute node."""
-    hardware = Hardware(instance_type, 4, 4, 1, 16384, "x86_64")
+    hardware = Hardware(
+        instance_type,
+        4,
+        4,
+        1,
+        16384,
+        "x86_64",
+        ultraserver_nodes=18 if instance_type == ULTRASERVER else 0,
+    )
     instance = Instance(name, group, instance_type, f"i-{name}", address, tuple(layers), ultraserver)
     return Node(name, instance, hardware, 1)
 
 
-def cluster(nodes: Iterable[Node], **partitions: Sequence[str]) -> Cluster:
-    """A cluster of these compute nodes; `partitions` are groups by partition."""
+def cluster(
+    nodes: Iterable[Node], wanted: Mapping[str, int] | None = None, **partitions: Sequence[str]
+) -> Cluster:
+    """A cluster of these compute nodes; `wanted` are counts by group, `partitions` are groups by partition."""
+    nodes = tuple(nodes)
+    types = {one.instance.group: one.instance.instance_type for one in nodes}
+    groups = tuple(
+        Group(name, NodeType.COMPUTE, (types[name],), count) for name, count in (wanted or {}).items()
+    )
     return Cluster(
         "test",
         Strategy.MANAGED,
+        groups,
         (),
         (),
-        (),
-        tuple(nodes),
+        nodes,
         partitions={name: tuple(groups) for name, groups in partitions.items()},
     )
 

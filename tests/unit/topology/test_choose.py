@@ -10,7 +10,7 @@ from hpadmin.topology.choose import choose
 from hpadmin.topology.graph import BlockTopology, TreeTopology
 from hpadmin.topology.read import read_conf, read_yaml
 from hpadmin.topology.release import Release
-from tests.unit.topology.clusters import P5, cluster, node, p5s, plain, ultraservers
+from tests.unit.topology.clusters import P5, ULTRASERVER, cluster, node, p5s, plain, ultraservers
 
 
 def test_ultraservers_are_blocks_of_18() -> None:
@@ -60,6 +60,45 @@ def test_block_sizes(
     topology = choice.topologies.default.topology
     assert isinstance(topology, BlockTopology)
     assert topology.sizes == expected
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted", "spares", "expected"),
+    [
+        ((18, 17), 36, 0, 18),
+        ((17, 17), 36, 0, 18),
+        ((17, 16), 36, 1, 17),
+        ((17, 16), 34, 0, 17),
+        ((5,), 36, 0, 18),
+        ((17, 2), 20, 0, 18),
+        ((4, 3), 8, 0, 4),
+        ((10,), 10, 0, 10),
+    ],
+)
+def test_nodes_that_are_missing_just_now_do_not_change_the_base(
+    sizes: tuple[int, ...], wanted: int, spares: int, expected: int
+) -> None:
+    choice = choose(cluster(ultraservers(*sizes), {"gb200": wanted}), "24.11", spares=spares)
+    topology = choice.topologies.default.topology
+    assert isinstance(topology, BlockTopology)
+    assert topology.sizes == (expected,)
+    assert {len(block.nodes) for block in topology.blocks} == {expected}, "padded where short"
+
+
+def test_more_spares_than_an_ultraserver_has_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="more spares"):
+        choose(cluster(ultraservers(18)), "24.11", spares=18)
+
+
+def test_a_node_that_would_get_no_place_is_refused() -> None:
+    """The block of a node outside of UltraServers has the name of an UltraServer."""
+    nodes = [
+        *ultraservers(18),
+        node("a", "gb200", ULTRASERVER),
+        node("b", "gb200", ULTRASERVER, ultraserver="single-a"),
+    ]
+    with pytest.raises(InvalidInput, match="Slurm would not take"):
+        choose(cluster(nodes), "26.05")
 
 
 def test_network_layers_become_levels_where_they_hold_powers_of_two() -> None:

@@ -1,7 +1,15 @@
 from __future__ import annotations
 
 from hpadmin.topology.blocks import plan_blocks
-from hpadmin.topology.graph import Block, BlockTopology, FlatTopology, Location, Switch, TreeTopology
+from hpadmin.topology.graph import (
+    Block,
+    BlockTopology,
+    FlatTopology,
+    Location,
+    NetworkGraph,
+    Switch,
+    TreeTopology,
+)
 from hpadmin.topology.release import Release
 from hpadmin.topology.sources import from_ec2, from_sagemaker, from_topology, merge
 from hpadmin.topology.tree import plan_tree
@@ -38,6 +46,13 @@ def test_blocks_come_back_in_their_order() -> None:
     blocks = BlockTopology((Block("z", ("n3", "n4")), Block("a", ("n1", "n2"))), (2,))
     again = plan_blocks(from_topology(blocks), Release(24, 11), sizes=(2,))
     assert again.topology == blocks
+
+
+def test_a_tree_of_ours_takes_more_nodes_without_a_place() -> None:
+    first = plan_tree(NetworkGraph((Location("a", ("t",)), Location("b", ("t", "x")), Location("c"))))
+    again = from_topology(first.topology)
+    more = NetworkGraph((*again.locations, Location("d"), Location("e", ("network-root", "t"))))
+    assert sorted(plan_tree(more).topology.nodes) == ["a", "b", "c", "d", "e"]
 
 
 def test_a_tree_comes_back() -> None:

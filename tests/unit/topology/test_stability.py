@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 
 import pytest
 
 from hpadmin.model import Node
-from hpadmin.topology.choose import choose
+from hpadmin.topology.choose import TopologyChoice, choose
+from hpadmin.topology.graph import BlockTopology
 from tests.unit.topology.clusters import ULTRASERVER, cluster, node
+
+LEVELS = re.compile(r"BlockSizes=.*| *- \d+")
+
+
+def base(choice: TopologyChoice) -> int:
+    topology = choice.topologies.default.topology
+    assert isinstance(topology, BlockTopology)
+    return topology.base
 
 
 def inventory(dice: random.Random) -> list[Node]:
@@ -59,8 +69,12 @@ def change(dice: random.Random, nodes: list[Node]) -> tuple[list[Node], set[str]
     return nodes, {server} if server else set()
 
 
-@pytest.mark.parametrize(("release", "changes"), [("24.11", 1000), ("26.05", 150)])
-def test_only_the_touched_blocks_change(release: str, changes: int) -> None:
+@pytest.mark.parametrize(
+    ("release", "changes", "sizes"),
+    [("24.11", 1000, [18]), ("24.11", 400, None), ("26.05", 150, [18]), ("26.05", 100, None)],
+)
+def test_only_the_touched_blocks_change(release: str, changes: int, sizes: list[int] | None) -> None:
+    """With BlockSizes given, and inferred: then levels may come and go with the network, but never the base."""
     dice = random.Random(20_26)
     name = "topology.conf" if release == "24.11" else "topology.yaml"
     changed = 0
@@ -69,8 +83,13 @@ def test_only_the_touched_blocks_change(release: str, changes: int) -> None:
         after, touched = change(dice, before)
         if not after:
             continue
-        old = choose(cluster(before), release, block_sizes=[18]).files[name].splitlines()
-        new = choose(cluster(after), release, block_sizes=[18]).files[name].splitlines()
+        wanted = {"gb200": 18 * len({one.instance.ultraserver for one in before})}
+        planned = [choose(cluster(nodes, wanted), release, block_sizes=sizes) for nodes in (before, after)]
+        assert [base(choice) for choice in planned] == [18, 18]
+        old, new = (
+            [line for line in choice.files[name].splitlines() if sizes or not LEVELS.fullmatch(line)]
+            for choice in planned
+        )
         lines = set(old) ^ set(new)
         changed += bool(lines)
         number = {one[3:] for one in touched}
