@@ -33,13 +33,20 @@ def _release_option(function: Any) -> Any:
     return click.option(
         "--slurm-release",
         metavar="RELEASE",
-        help="Rules of this Slurm release, such as 24.11 or 26.05; default: the running one, else 24.11.",
+        help="Rules of this Slurm release, such as 24.11 or 26.05; default: the running one, else 24.11, "
+        "and 26.05 for a topology.yaml.",
     )(function)
 
 
 def _source_options(function: Any) -> Any:
     function = click.option(
-        "--busy", metavar="HOSTLIST", default="", help="Nodes that cannot be used, besides those in use."
+        "--down",
+        metavar="HOSTLIST",
+        default="",
+        help="Nodes that are down, besides those that are known to be.",
+    )(function)
+    function = click.option(
+        "--busy", metavar="HOSTLIST", default="", help="Nodes that a job has to itself, besides those in use."
     )(function)
     return click.option(
         "--conf-dir",
@@ -73,6 +80,7 @@ def show(
     node_names: str,
     conf_dir: Path | None,
     busy: str,
+    down: str,
     slurm_release: str | None,
     svg: Path | None,
     html: Path | None,
@@ -90,7 +98,7 @@ def show(
       hpadmin topology show --html /var/www/racks.html
     """
     from hpadmin.slurm.hostlist import expand
-    from hpadmin.topology.offline import with_busy
+    from hpadmin.topology.offline import with_busy, with_down
     from hpadmin.topology.picture import page, picture
     from hpadmin.topology.show import as_data, as_lines
 
@@ -101,7 +109,7 @@ def show(
         snapshot = _chosen(inputs, slurm_release or "24.11", quiet=output == "json")
     else:
         snapshot = _snapshot(conf_dir, None, slurm_release)
-    snapshot = with_busy(snapshot, expand(busy))
+    snapshot = with_down(with_busy(snapshot, expand(busy)), expand(down))
     if svg is not None:
         _write(svg, picture(snapshot))
     if html is not None:
@@ -160,6 +168,7 @@ def place(
     exclude: str,
     conf_dir: Path | None,
     busy: str,
+    down: str,
     topology_file: Path | None,
     slurm_release: str | None,
     output: str,
@@ -177,12 +186,13 @@ def place(
     """
     from hpadmin.slurm.hostlist import expand, fold
     from hpadmin.topology.advise import alternatives, fragmentation
-    from hpadmin.topology.offline import parse_gres, with_busy
+    from hpadmin.topology.offline import parse_gres, with_busy, with_down
     from hpadmin.topology.placement import Planner, Request
 
     if conf_dir is not None and topology_file is not None:
         raise click.UsageError("--conf-dir and --topology exclude each other")
     snapshot = with_busy(_snapshot(conf_dir, topology_file, slurm_release), expand(busy))
+    snapshot = with_down(snapshot, expand(down))
     request = Request(
         nodes,
         segment or 0,
@@ -251,14 +261,29 @@ def _snapshot(conf_dir: Path | None, topology_file: Path | None, release_text: s
     from hpadmin.slurm.command import Local
     from hpadmin.topology.live import from_running
     from hpadmin.topology.offline import from_configuration, from_topology_text
-    from hpadmin.topology.release import Release
+    from hpadmin.topology.read import is_topology_yaml
+    from hpadmin.topology.release import CONF_RELEASE, YAML_RELEASE, Release
 
     release = Release.parse(release_text) if release_text else None
+    by_yaml = (
+        f"topology.yaml is for Slurm 25.05 and later: this is by the rules of {YAML_RELEASE} "
+        "(--slurm-release for others)"
+    )
     if topology_file is not None:
         text = topology_file.read_text(encoding="utf-8", errors="replace")
-        return from_topology_text(text, topology_file.name, release or Release(24, 11))
+        if release is None and is_topology_yaml(text, topology_file.name):
+            release = YAML_RELEASE
+            say(by_yaml)
+        return from_topology_text(text, topology_file.name, release or CONF_RELEASE)
     if conf_dir is not None:
-        return from_configuration(_folder(str(conf_dir)), release or Release(24, 11))
+        read = _folder(str(conf_dir))
+        if read("topology.yaml") is not None:
+            if release is None:
+                release = YAML_RELEASE
+                say(by_yaml)
+            elif not release.reads_yaml:
+                say(f"warning: Slurm {release} ignores topology.yaml, which is for 25.05 and later")
+        return from_configuration(read, release or CONF_RELEASE)
     return from_running(Local(), _folder, release=release)
 
 

@@ -20,7 +20,7 @@ from hpadmin.topology.graph import (
     TopologySet,
     TreeTopology,
 )
-from hpadmin.topology.offline import ReadFile, from_configuration, parse_gres
+from hpadmin.topology.offline import ReadFile, enforced, from_configuration, parse_gres, part_limit
 from hpadmin.topology.placement.state import JobView, NodeView, PartitionView, Snapshot
 from hpadmin.topology.release import Release
 
@@ -74,7 +74,8 @@ def from_running(
         topologies = parse_topology(
             ask("scontrol", "show", "topology") if plugin.endswith(("block", "tree")) else "", nodes
         )
-    return Snapshot(nodes, topologies, release, partitions, jobs)
+    enforce = enforced(configuration.get("EnforcePartLimits", ""))
+    return Snapshot(nodes, topologies, release, partitions, jobs, enforce)
 
 
 def _nodes(text: str) -> tuple[NodeView, ...]:
@@ -130,6 +131,9 @@ def _partitions(text: str) -> tuple[PartitionView, ...]:
                 default=fields.get("Default") == "YES",
                 whole=fields.get("OverSubscribe", "").startswith("EXCLUSIVE"),
                 exclusive_topo=fields.get("ExclusiveTopo") == "YES" or fields.get("Exclusive") == "TOPO",
+                max_nodes=part_limit(fields.get("MaxNodes", "")),
+                min_nodes=part_limit(fields.get("MinNodes", "")) or 0,
+                state=fields.get("State", "UP"),
             )
         )
     return tuple(found)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from hpadmin.errors import InvalidInput, Problem
+from hpadmin.slurm.hostlist import expand
+from hpadmin.slurmconf.records import Record
 from hpadmin.slurmconf.view import View, view
+from hpadmin.topology.blocks import padding
 from hpadmin.topology.graph import BlockTopology, FlatTopology, NamedTopology, TopologySet, TreeTopology
 from hpadmin.topology.names import table_order
 from hpadmin.topology.placement.state import JobView, NodeView, PartitionView, Snapshot
@@ -20,7 +24,7 @@ _DOWN = ("down", "drain", "fail", "future")
 
 
 def from_configuration(read: ReadFile, release: Release) -> Snapshot:
-    """The cluster that slurm.conf and its topology file describe, all nodes idle.
+    """The cluster that slurm.conf and its topology file describe, all nodes idle that no line says otherwise of.
 
     A topology.yaml hides topology.conf and TopologyPlugin, as in Slurm. Raises InvalidInput when there is no
     slurm.conf or the topology is one that Slurm refuses.
@@ -28,7 +32,8 @@ def from_configuration(read: ReadFile, release: Release) -> Snapshot:
     if read("slurm.conf") is None:
         raise InvalidInput("there is no slurm.conf in the configuration folder")
     seen = view("slurm.conf", read)
-    nodes = [_node(name, node.get) for name, node in seen.nodes.items()]
+    stated = _down_nodes(seen)
+    nodes = [_node(name, node.get, stated.get(name)) for name, node in seen.nodes.items()]
     real = [node for node in nodes if node.state.lower() != "future"]
     topologies = _topologies(read, seen, release, [node.name for node in nodes])
     as_written = not release.reads_yaml and isinstance(topologies.default.topology, BlockTopology)
@@ -38,15 +43,22 @@ def from_configuration(read: ReadFile, release: Release) -> Snapshot:
         topologies,
         release,
         tuple(_partition(seen, name, {node.name for node in real}) for name in seen.partitions),
+        enforce_part_limits=enforced(seen.value("EnforcePartLimits")),
     )
 
 
 def from_topology_text(text: str, name: str, release: Release) -> Snapshot:
-    """A cluster of exactly the nodes of a topology file, all alike and idle, without partitions."""
+    """A cluster of exactly the nodes of a topology file, all alike and idle, without partitions.
+
+    Nodes that only pad short blocks are none: they are FUTURE and run nothing.
+    """
     topologies = read_text(text, name, release)
     names: dict[str, None] = {}
     for named in topologies:
         names.update(dict.fromkeys(named.topology.nodes))
+        if isinstance(named.topology, BlockTopology):
+            for pad in padding(named.topology):
+                names.pop(pad, None)
     as_written = not release.reads_yaml and isinstance(topologies.default.topology, BlockTopology)
     order = table_order(names, as_written=as_written)
     return Snapshot(tuple(NodeView(node) for node in order), topologies, release)
@@ -54,19 +66,33 @@ def from_topology_text(text: str, name: str, release: Release) -> Snapshot:
 
 def with_busy(snapshot: Snapshot, busy: Iterable[str]) -> Snapshot:
     """The same cluster with some nodes in use. Raises InvalidInput for names that are no nodes."""
-    names = frozenset(busy)
-    unknown = sorted(names - set(snapshot.names))
-    if unknown:
-        raise InvalidInput(
-            "--busy names nodes that do not exist",
-            [Problem("--busy", f"{name} is no node of this cluster") for name in unknown],
-        )
+    names = _known(snapshot, busy, "--busy")
     if not names:
         return snapshot
-    job = JobView("busy", names)
-    return Snapshot(
-        snapshot.nodes, snapshot.topologies, snapshot.release, snapshot.partitions, (*snapshot.jobs, job)
+    return replace(snapshot, jobs=(*snapshot.jobs, JobView("busy", names)))
+
+
+def with_down(snapshot: Snapshot, down: Iterable[str]) -> Snapshot:
+    """The same cluster with some nodes down: nothing starts there, and nothing keeps others from their blocks.
+
+    Raises InvalidInput for names that are no nodes.
+    """
+    names = _known(snapshot, down, "--down")
+    nodes = tuple(
+        replace(node, state="DOWN", usable=False) if node.name in names else node for node in snapshot.nodes
     )
+    return replace(snapshot, nodes=nodes)
+
+
+def _known(snapshot: Snapshot, names: Iterable[str], option: str) -> frozenset[str]:
+    found = frozenset(names)
+    unknown = sorted(found - set(snapshot.names))
+    if unknown:
+        raise InvalidInput(
+            f"{option} names nodes that do not exist",
+            [Problem(option, f"{name} is no node of this cluster") for name in unknown],
+        )
+    return found
 
 
 def folder_reader(files: Mapping[str, bytes]) -> ReadFile:
@@ -109,8 +135,13 @@ def _topologies(read: ReadFile, seen: View, release: Release, known: list[str]) 
     return found
 
 
-def _node(name: str, get: Callable[..., str]) -> NodeView:
-    state = get("state", "UNKNOWN")
+def _down_nodes(seen: View) -> dict[str, Record]:
+    """The last ``DownNodes=`` line of each node (``_handle_downnodes_line``, read_config.c)."""
+    return {name: record for record in seen.of("DownNodes") for name in expand(record.name)}
+
+
+def _node(name: str, get: Callable[..., str], down: Record | None) -> NodeView:
+    state = get("state", "UNKNOWN") if down is None else down.get("state") or "DOWN"
     sockets = (
         _number(get("sockets"), 1) * _number(get("corespersocket"), 1) * _number(get("threadspercore"), 1)
     )
@@ -122,6 +153,7 @@ def _node(name: str, get: Callable[..., str]) -> NodeView:
         weight=_number(get("weight"), 1),
         features=frozenset(part.strip() for part in get("feature").split(",") if part.strip()),
         gres=parse_gres(get("gres")),
+        reason="" if down is None else down.get("reason"),
     )
 
 
@@ -134,7 +166,20 @@ def _partition(seen: View, name: str, real: set[str]) -> PartitionView:
         default=record.get("default").lower() == "yes",
         whole=record.get("oversubscribe").lower().startswith("exclusive"),
         exclusive_topo=record.get("exclusivetopo").lower() == "yes" or exclusive == "topo",
+        max_nodes=part_limit(record.get("maxnodes")),
+        min_nodes=part_limit(record.get("minnodes")) or 0,
+        state=record.get("state").upper() or "UP",
     )
+
+
+def enforced(value: str) -> bool:
+    """Whether this ``EnforcePartLimits`` refuses jobs beyond a partition's limits (ANY, ALL, YES; read_config.c)."""
+    return value.lower() not in ("", "no")
+
+
+def part_limit(value: str) -> int | None:
+    """The number of a partition's ``MaxNodes`` or ``MinNodes``; None for UNLIMITED or no value."""
+    return int(value) if value.isdigit() else None
 
 
 def parse_gres(text: str) -> dict[str, int]:

@@ -31,7 +31,7 @@ from hpadmin.topology.graph import (
     TopologySet,
     TreeTopology,
 )
-from hpadmin.topology.release import Release
+from hpadmin.topology.release import YAML_RELEASE, Release
 from hpadmin.topology.sources import from_handwritten
 from hpadmin.topology.tree import plan_tree
 
@@ -46,13 +46,32 @@ def read_text(
 
     `name` is used in messages; with `known_nodes` names that are no nodes are refused. Raises InvalidInput.
     """
-    if re.search(r"(?im)^[ \t]*(BlockName|BlockSizes|SwitchName)[ \t]*=", text):
+    if _is_conf(text):
         return read_conf(text, name, release, known_nodes)
     document = _yaml(text, name)
-    facts = {"ultraservers", "network", "nodes", "block_sizes"}
-    if isinstance(document, Mapping) and facts & document.keys():
-        return _from_facts(document, release)
+    if _are_facts(document):
+        return _from_facts(document, name, release)
+    if not release.reads_yaml:
+        raise InvalidInput(
+            f"Slurm {release} does not read {name}: a topology.yaml is for 25.05 and later",
+            hint=f"Plan by the rules of a later release, such as --slurm-release {YAML_RELEASE}.",
+        )
     return read_yaml(text, name, release, known_nodes)
+
+
+def is_topology_yaml(text: str, name: str) -> bool:
+    """Whether `text` is a topology.yaml, and neither a topology.conf nor facts. Raises InvalidInput for what is
+    none of them."""
+    return not _is_conf(text) and not _are_facts(_yaml(text, name))
+
+
+def _is_conf(text: str) -> bool:
+    return re.search(r"(?im)^[ \t]*(BlockName|BlockSizes|SwitchName)[ \t]*=", text) is not None
+
+
+def _are_facts(document: Any) -> bool:
+    facts = {"ultraservers", "network", "nodes", "block_sizes"}
+    return isinstance(document, Mapping) and bool(facts & document.keys())
 
 
 def read_conf(
@@ -213,9 +232,23 @@ def _list(body: Mapping[str, Any], key: str, path: str, problems: list[Problem])
     return [one for one in value if isinstance(one, Mapping)]
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain YAML in which no key of a mapping may stand twice: all but the last of them would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value} is written more than once", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def _yaml(text: str, name: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
@@ -224,15 +257,16 @@ def _yaml(text: str, name: str) -> Any:
         ) from error
 
 
-def _from_facts(document: Mapping[str, Any], release: Release) -> TopologySet:
+def _from_facts(document: Mapping[str, Any], name: str, release: Release) -> TopologySet:
     graph, sizes = from_handwritten(document)
+    topology: Topology = FlatTopology(graph.nodes)
+    nodes = graph.nodes
     if graph.domain_order:
-        return TopologySet(
-            (NamedTopology("default", plan_blocks(graph, release, sizes=sizes).topology, True),)
-        )
-    if any(location.layers for location in graph.locations):
-        return TopologySet((NamedTopology("default", plan_tree(graph).topology, True),))
-    return TopologySet((NamedTopology("default", FlatTopology(graph.nodes), True),))
+        plan = plan_blocks(graph, release, sizes=sizes)
+        topology, nodes = plan.topology, (*graph.nodes, *plan.placeholders)
+    elif any(location.layers for location in graph.locations):
+        topology = plan_tree(graph).topology
+    return _checked(TopologySet((NamedTopology("default", topology, True),)), name, release, nodes, {})
 
 
 def _checked(

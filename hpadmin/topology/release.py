@@ -62,3 +62,10 @@ class Release:
     def ignores_oversized_segment(self) -> bool:
         """A segment larger than the job is ignored instead of refused (26.05)."""
         return self >= Release(26, 5)
+
+
+CONF_RELEASE = Release(24, 11)
+"""The rules for files that do not say which release reads them."""
+
+YAML_RELEASE = Release(26, 5)
+"""The rules for a topology.yaml, which no release before 25.05 reads."""

@@ -96,23 +96,45 @@ class Planner:
                 "node count must be evenly divisible by segment size",
                 why=f"{request.nodes} nodes are no multiple of the segment of {segment}",
             )
+        if partition is None and self.snapshot.partitions:
+            return Placement(
+                "rejected",
+                slurm_says="No partition specified or system default partition",
+                why="no partition is asked for, and none is the default (Default=YES)",
+            )
+        if partition is not None and partition.state in ("DRAIN", "INACTIVE"):
+            return Placement(
+                "rejected",
+                slurm_says="Required partition not available (inactive or drain)",
+                why=f"partition {partition.name} is in state {partition.state} and takes no jobs",
+            )
         if set(request.nodelist) & set(request.exclude):
             return Placement(
                 "rejected",
                 slurm_says="Invalid node name specified",
                 why="a node is both in the node list and excluded",
             )
+        if partition is not None and self.snapshot.enforce_part_limits:
+            if set(request.nodelist) - partition.nodes:
+                return Placement(
+                    "rejected",
+                    slurm_says="Requested nodes not in this partition",
+                    why=f"a node of the node list is not in partition {partition.name}",
+                )
+            if limit := _beyond(request, partition):
+                return Placement("rejected", slurm_says="Node count specification invalid", why=limit)
         if request.constraint and names_in(request.constraint) - self.masks.features:
             unknown = ", ".join(sorted(names_in(request.constraint) - self.masks.features))
             return Placement(
                 "rejected", slurm_says="Invalid feature specification", why=f"no node has feature {unknown}"
             )
-        if partition is not None and request.nodes > len(partition.nodes) and release.segments_span_blocks:
+        if partition is not None and partition.state == "DOWN":
             return Placement(
-                "pending",
-                slurm_says="PartitionConfig",
-                why=f"partition {partition.name} has {len(partition.nodes)} nodes and never {request.nodes}",
+                "pending", slurm_says="PartitionDown", why=f"partition {partition.name} is in state DOWN"
             )
+        limit = _beyond(request, partition) if partition is not None else ""
+        if limit and release.segments_span_blocks:
+            return Placement("pending", slurm_says="PartitionConfig", why=limit)
         required = self.mask(request.nodelist)
         if outside(required, eligible):
             return Placement(
@@ -120,6 +142,9 @@ class Planner:
                 slurm_says=NODE_CONFIG,
                 why="a node of the node list is not in the partition, or lacks the features or GRES",
             )
+        if limit and eligible and partition is not None and not _within(request, partition):
+            # Before 25.11 nodes are looked for first, and more than the partition has are none.
+            return Placement("pending", slurm_says="PartitionConfig", why=limit)
         if outside(required, self.masks.up):
             return Placement(
                 "pending", slurm_says="ReqNodeNotAvail", why="a node of the node list is down or drained"
@@ -158,18 +183,36 @@ class Planner:
         for one in self.snapshot.partitions:
             if one.name == name:
                 return one
+        if "," in name:
+            raise InvalidInput(
+                f"several partitions at once ({name}) cannot be planned with",
+                [Problem("--partition", "expected one partition; ask for each of them by itself")],
+            )
         known = ", ".join(one.name for one in self.snapshot.partitions) or "none"
         raise InvalidInput(f"there is no partition {name!r}", [Problem("--partition", f"known are: {known}")])
 
     def _completed(self, request: Request, partition: PartitionView | None) -> Request:
         """The request with what the partition adds; a node list longer than the job is cut, as sbatch
         does."""
-        unknown = [name for name in (*request.nodelist, *request.exclude) if name not in self.masks.index]
+        unknown = [
+            Problem(option, f"{name} is not a node of this cluster")
+            for option, names in (("--nodelist", request.nodelist), ("--exclude", request.exclude))
+            for name in names
+            if name not in self.masks.index
+        ]
         if unknown:
-            raise InvalidInput(
-                "the request names nodes that do not exist",
-                [Problem("--nodelist", f"{name} is not a node of this cluster") for name in unknown],
+            raise InvalidInput("the request names nodes that do not exist", unknown)
+        release = self.snapshot.release
+        missing = [
+            Problem(option, f"is no option of Slurm {release}: it is there from 25.11 on")
+            for option, given in (
+                ("--spread-segments", request.spread_segments),
+                ("--consolidate-segments", request.consolidate_segments),
             )
+            if given and not release.segments_span_blocks
+        ]
+        if missing:
+            raise InvalidInput("the request uses options that this release does not have", missing)
         if partition is not None:
             request = replace(
                 request,
@@ -334,6 +377,26 @@ def _one_node(demand: Demand, pool: Pool) -> Answer:
         if group & candidates:
             return Answer(Code.SUCCESS, first(group & candidates, 1))
     return Answer(Code.ERROR, why="no node is free")
+
+
+def _within(request: Request, partition: PartitionView) -> bool:
+    """Whether the job's size is one that the partition's MinNodes and MaxNodes allow."""
+    most = request.nodes if partition.max_nodes is None else partition.max_nodes
+    return partition.min_nodes <= request.nodes <= most
+
+
+def _beyond(request: Request, partition: PartitionView) -> str:
+    """Which limit of a partition that is up the job's size breaks (``_part_access_check``, job_mgr.c); empty for
+    none. A partition in state DOWN is not asked."""
+    if partition.state == "DOWN":
+        return ""
+    if not _within(request, partition):
+        if request.nodes < partition.min_nodes:
+            return f"partition {partition.name} takes no job of fewer than {partition.min_nodes} nodes (MinNodes)"
+        return f"partition {partition.name} takes no job of more than {partition.max_nodes} nodes (MaxNodes)"
+    if request.nodes > len(partition.nodes):
+        return f"partition {partition.name} has {len(partition.nodes)} nodes and never {request.nodes}"
+    return ""
 
 
 def _kind(topology: Topology) -> str:

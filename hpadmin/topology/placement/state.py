@@ -57,7 +57,10 @@ class PartitionView:
     exclusive_topo: bool = False
     """``ExclusiveTopo=yes`` (26.05: ``Exclusive=topo``)."""
     max_nodes: int | None = None
+    """Nodes that one job may have; None is any number."""
     min_nodes: int = 0
+    state: str = "UP"
+    """``UP``, ``DOWN`` (jobs wait), ``DRAIN`` or ``INACTIVE`` (submissions are refused)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Snapshot:
     release: Release
     partitions: tuple[PartitionView, ...] = ()
     jobs: tuple[JobView, ...] = ()
+    enforce_part_limits: bool = False
+    """``EnforcePartLimits`` other than ``NO``: a job beyond a partition's limits is refused, not left waiting."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,7 +92,7 @@ class Request:
     """``--exclusive``."""
     switches: int = 0
     partition: str | None = None
-    """None is the default partition, or all nodes when there is none."""
+    """None is the default partition, or all nodes where there are no partitions."""
     constraint: str = ""
     """A feature expression of names, ``&``, ``|`` and parentheses."""
     gres: Mapping[str, int] = field(default_factory=dict)

@@ -142,3 +142,33 @@ def test_without_slurm_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert done.exit_code == 1
     assert "scontrol is not installed here, or not on PATH" in done.output
     assert "--topology FILE" in done.output
+
+
+YAML = "- {topology: t, block: {block_sizes: [18], blocks: [{block: us1, nodes: 'a[1-18]'}]}}\n"
+
+
+def test_a_topology_yaml_is_planned_by_rules_of_a_release_that_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "topology.yaml"
+    path.write_text(YAML)
+    done = run("place", "-N", "18", "--topology", str(path), "-o", "json")
+    assert json.loads(done.stdout)["slurm_release"] == "26.05"
+    assert "by the rules of 26.05" in done.stderr
+    refused = run("place", "-N", "18", "--topology", str(path), "--slurm-release", "24.11")
+    assert refused.exit_code == 2
+    assert "Slurm 24.11 does not read topology.yaml" in refused.output
+
+
+def test_a_folder_with_topology_yaml_says_which_rules_count(tmp_path: Path) -> None:
+    (tmp_path / "slurm.conf").write_text("NodeName=a[1-18]\nPartitionName=p Nodes=ALL Default=YES\n")
+    (tmp_path / "topology.yaml").write_text(YAML)
+    new = run("place", "-N", "18", "--conf-dir", str(tmp_path), "-o", "json")
+    assert (json.loads(new.stdout)["topology"], json.loads(new.stdout)["slurm_release"]) == ("block", "26.05")
+    old = run("place", "-N", "18", "--conf-dir", str(tmp_path), "--slurm-release", "24.11", "-o", "json")
+    assert json.loads(old.stdout)["topology"] == "flat"
+    assert "Slurm 24.11 ignores topology.yaml" in old.stderr
+
+
+def test_place_with_nodes_that_are_down(topology: Path) -> None:
+    done = run("place", "-N", "18", "--topology", str(topology), "--down", "ultraserver[1-2]-0", "-o", "json")
+    assert json.loads(done.stdout)["result"] == "pending"
+    assert run("place", "-N", "1", "--topology", str(topology), "--down", "nobody").exit_code == 2

@@ -110,3 +110,17 @@ def test_scontrol_show_topology_of_switches() -> None:
 
 def test_no_topology_is_flat() -> None:
     assert isinstance(parse_topology("", ()).default.topology, FlatTopology)
+
+
+def test_limits_of_partitions_and_down_nodes_are_read() -> None:
+    conf = CONF + (
+        b"PartitionName=big Nodes=ALL MinNodes=2 MaxNodes=3 State=DOWN\nEnforcePartLimits=ALL\n"
+        b"DownNodes=b2 Reason=fan\n"
+    )
+    snapshot = from_configuration(folder_reader({"slurm.conf": conf, "topology.conf": TOPOLOGY}), OLD)
+    everyone, _, big = snapshot.partitions
+    assert (everyone.min_nodes, everyone.max_nodes, everyone.state) == (0, None, "UP")
+    assert (big.min_nodes, big.max_nodes, big.state) == (2, 3, "DOWN")
+    assert snapshot.enforce_part_limits
+    b2 = snapshot.nodes[1]
+    assert (b2.state, b2.usable, b2.reason) == ("DOWN", False, "fan")

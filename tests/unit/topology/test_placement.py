@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hpadmin.errors import InvalidInput
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.topology.advise import alternatives, fragmentation
 from hpadmin.topology.graph import Block, BlockTopology, FlatTopology, NamedTopology, TopologySet
-from hpadmin.topology.offline import from_topology_text, parse_gres, with_busy
+from hpadmin.topology.offline import from_topology_text, parse_gres, with_busy, with_down
 from hpadmin.topology.placement import JobView, NodeView, PartitionView, Planner, Request, Snapshot
 from hpadmin.topology.placement.features import matches, names_in
 from hpadmin.topology.release import Release
@@ -186,3 +188,84 @@ def test_names_in_an_expression() -> None:
 )
 def test_gres(text: str, expected: dict[str, int]) -> None:
     assert parse_gres(text) == expected
+
+
+def limited(enforce: bool = False, release: str = "24.11", **facts: object) -> Planner:
+    """Four nodes; partition ``p`` with these facts has them all, and no partition is the default."""
+    whole = replace(flat(), release=Release.parse(release), enforce_part_limits=enforce)
+    names = frozenset(whole.names)
+    return Planner(replace(whole, partitions=(replace(PartitionView("p", names), **facts),)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("release", ["24.11", "26.05"])
+@pytest.mark.parametrize(
+    ("facts", "nodes", "result", "says", "why"),
+    [
+        ({"max_nodes": 2}, 3, "pending", "PartitionConfig", "no job of more than 2 nodes (MaxNodes)"),
+        ({"max_nodes": 2}, 2, "starts", "", ""),
+        ({"min_nodes": 3}, 2, "pending", "PartitionConfig", "no job of fewer than 3 nodes (MinNodes)"),
+        ({"state": "DOWN", "max_nodes": 2}, 3, "pending", "PartitionDown", "in state DOWN"),
+        ({"state": "INACTIVE"}, 1, "rejected", "Required partition not available", "in state INACTIVE"),
+        ({"state": "DRAIN"}, 1, "rejected", "Required partition not available", "in state DRAIN"),
+    ],
+)
+def test_limits_and_state_of_a_partition(
+    release: str, facts: dict[str, object], nodes: int, result: str, says: str, why: str
+) -> None:
+    placed = limited(release=release, **facts).place(Request(nodes, partition="p"))
+    assert placed.result == result
+    assert placed.slurm_says.startswith(says)
+    assert why in placed.why
+
+
+@pytest.mark.parametrize(("facts", "nodes"), [({"max_nodes": 2}, 3), ({"min_nodes": 3}, 2), ({}, 5)])
+def test_enforced_limits_refuse_the_job(facts: dict[str, object], nodes: int) -> None:
+    placed = limited(enforce=True, **facts).place(Request(nodes, partition="p"))
+    assert (placed.result, placed.slurm_says) == ("rejected", "Node count specification invalid")
+
+
+def test_without_a_default_partition_a_job_must_name_one() -> None:
+    placed = limited().place(Request(1))
+    assert (placed.result, placed.nodes) == ("rejected", ())
+    assert placed.slurm_says == "No partition specified or system default partition"
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (Request(1, partition="p,q"), "--partition: expected one partition"),
+        (Request(1, partition="p", exclude=("nope",)), "--exclude: nope is not a node"),
+        (
+            Request(2, 1, partition="p", spread_segments=True),
+            "--spread-segments: is no option of Slurm 24.11",
+        ),
+        (Request(2, 1, partition="p", consolidate_segments=True), "--consolidate-segments: is no option"),
+    ],
+)
+def test_what_cannot_be_asked_says_which_option(request_: Request, words: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        limited().place(request_)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ultraservers: {us1: 'a[1-18]', us2: 'b[1-17]'}\nblock_sizes: [18]\n",
+        "BlockName=us1 Nodes=a[1-18]\nBlockName=us2 Nodes=b[1-17],pad-us2-1\nBlockSizes=18\n",
+    ],
+)
+def test_nodes_that_pad_a_block_are_never_used(text: str) -> None:
+    snapshot = from_topology_text(text, "file", Release(24, 11))
+    assert len(snapshot.nodes) == 35
+    assert Planner(snapshot).place(Request(36, 18)).result == "rejected"
+    assert Planner(snapshot).place(Request(34, 17)).result == "starts"
+
+
+def test_down_nodes_are_not_used_and_keep_nobody_out() -> None:
+    snapshot = with_down(guide().snapshot, ["ultraserver2-0"])
+    alone = Planner(snapshot).place(Request(17, exclusive_topo=True))
+    assert (alone.result, alone.blocks) == ("starts", ("us2",))
+    assert "ultraserver2-0" not in alone.nodes
+    with pytest.raises(InvalidInput, match="--down"):
+        with_down(snapshot, ["nope"])

@@ -124,3 +124,18 @@ def test_handwritten_network() -> None:
 def test_bad_facts(text: str) -> None:
     with pytest.raises(InvalidInput):
         read_text(text, "facts.yaml", OLD)
+
+
+@pytest.mark.parametrize(
+    "text", ["ultraservers: {us1: 'a[1-2]', us1: 'b[1-2]'}\n", "- {topology: t, flat: true, flat: false}\n"]
+)
+def test_a_key_written_twice_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read_text(text, "facts.yaml", Release(26, 5))
+    assert "is written more than once" in str(caught.value)
+
+
+def test_facts_that_slurm_would_not_take_are_refused() -> None:
+    text = "ultraservers: {us1: 'a[1-2],pad-us2-1', us2: 'b1'}\nblock_sizes: [2]\n"
+    with pytest.raises(InvalidInput, match="Slurm would not take"):
+        read_text(text, "facts.yaml", Release(24, 11))
