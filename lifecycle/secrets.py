@@ -6,6 +6,7 @@ says itself where its secret is: AWS Secrets Manager is asked with every source,
 
 from __future__ import annotations
 
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Protocol
 
 from hpadmin.errors import InvalidInput, OperationFailed
 from lifecycle.step import Transient
+
+_ARN = re.compile(r"arn:[^:]+:secretsmanager:([^:]+):[0-9]*:secret:.*")
+"""Secrets Manager also takes one without the six characters that it puts behind a secret's name."""
 
 
 class Secrets(Protocol):
@@ -59,7 +63,7 @@ class ManagerSecrets:
         from botocore import exceptions
 
         identifier = name if _is_arn(name) else f"{self.prefix}{name}"
-        region = identifier.split(":")[3] if _is_arn(identifier) else None
+        region = _region(identifier) if _is_arn(identifier) else None
         try:
             client = boto3.client("secretsmanager", region_name=region)
             answer = client.get_secret_value(SecretId=identifier)
@@ -94,6 +98,8 @@ def source(text: str) -> Secrets:
     if text.startswith("/"):
         return DirectorySecrets(Path(text))
     if kind == "secretsmanager":
+        if _is_arn(rest):
+            _region(rest)
         return ManagerSecrets(rest)
     if text == "none":
         return NoSecrets()
@@ -102,3 +108,12 @@ def source(text: str) -> Secrets:
 
 def _is_arn(name: str) -> bool:
     return name.startswith("arn:")
+
+
+def _region(arn: str) -> str:
+    """Return the region that an ARN names. Raises InvalidInput for one that is no secret's."""
+    if match := _ARN.fullmatch(arn):
+        return match[1]
+    raise InvalidInput(
+        f"{arn} is no ARN of a secret", hint="it looks like arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME"
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,9 @@ DATABASE_CA = "database-ca.pem"
 """In the bundle: certificates of the authorities that an external database's certificate is signed by."""
 DATABASE_CA_FILE = f"/etc/hpadmin/{DATABASE_CA}"
 """Where the controller has them."""
+
+_ACCOUNT = re.compile(r"[a-z0-9_][a-z0-9_-]*")
+"""A name that sacctmgr takes as it is: it makes letters lower-case, and a list of what commas part."""
 
 DEVICE_NAMES: Mapping[str, str] = {"gpu": "/dev/nvidia", "neuron": "/dev/neuron"}
 """Device nodes by `Hardware.accelerator_kind`, without their number."""
@@ -179,7 +183,7 @@ def device_files(cluster: Cluster) -> dict[str, list[str]]:
 def _value(key: str, value: Any) -> Any:
     """Check one member. Raises ValueError with what is wrong."""
     if key == "profile":
-        if value not in PROFILES:
+        if not isinstance(value, str) or value not in PROFILES:
             raise ValueError(f"must be {' or '.join(PROFILES)}, got {value!r}")
         return value
     if key == "auth":
@@ -187,13 +191,23 @@ def _value(key: str, value: Any) -> Any:
             raise ValueError(f"must be munge or slurm, got {value!r}")
         return value
     if key == "node_names":
+        if value not in list(NodeNames):
+            raise ValueError(f"must be {' or '.join(NodeNames)}, got {value!r}")
         return NodeNames(value)
+    if key == "account":
+        if not isinstance(value, str) or not _ACCOUNT.fullmatch(value):
+            raise ValueError(
+                f"must be lower-case letters, digits, _ and -, as sacctmgr keeps accounts; got {value!r}"
+            )
+        return value
     if key == "slurm":
         if not isinstance(value, dict):
             raise ValueError("must be an object")
         return value
     if key == "login_shell_groups":
-        if not isinstance(value, list) or not set(value) <= {"Controller", "Login", "Compute"}:
+        if not isinstance(value, list) or any(
+            name not in ("Controller", "Login", "Compute") for name in value
+        ):
             raise ValueError("must be a list of Controller, Login, Compute")
         return tuple(value)
     default = getattr(Settings(), key)

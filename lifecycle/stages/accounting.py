@@ -150,7 +150,10 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """An entity of the accounting database, added once. `key` is what ``sacctmgr show`` lists when it is there."""
+    """An entity of the accounting database, added once. `key` is what ``sacctmgr show`` lists when it is there.
+
+    What an administrator set otherwise since, such as another default account, stays as it is.
+    """
 
     what: str
     """``cluster``, ``account`` or ``user``."""
@@ -160,11 +163,12 @@ class Registered:
     columns: str
     filters: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    listed: str = ""
+    """What ``sacctmgr show`` is asked for where that is not `what`."""
 
     def lacking(self, machine: Machine) -> str | None:
-        done = _patiently(
-            machine, "sacctmgr", "-nP", "show", self.what, *self.filters, f"format={self.columns}"
-        )
+        asked = ("show", self.listed or self.what, *self.filters, f"format={self.columns}")
+        done = _patiently(machine, "sacctmgr", "-nP", *asked)
         if done.returncode != 0:
             raise Transient(f"slurmdbd does not answer: {done.stderr.strip() or done.stdout.strip()}")
         there = any(tuple(line.split("|")) == self.key for line in done.stdout.splitlines())
@@ -240,8 +244,9 @@ def associations(situation: Situation) -> Iterator[Step]:
     )
     for user in users(situation):
         name = user.name
+        which = (f"user={name}", f"account={account}")
         yield Registered(
-            "user", name, (name, account), "user,defaultaccount", (name,), (f"Account={account}",)
+            "user", name, (name, account), "user,account", which, (f"Account={account}",), "associations"
         )
 
 

@@ -170,6 +170,35 @@ def test_a_folder_of_secrets_may_have_one_by_its_arn(tmp_path: Path) -> None:
     assert DirectorySecrets(folder, owner=folder.stat().st_uid).get(EXTERNAL.secret_arn) == b"mine"
 
 
+def associations(tmp_path: Path) -> list[accounting.Registered]:
+    """The steps for ann in account users."""
+    here = situation(tmp_path, NodeType.CONTROLLER, settings=Settings(accounting=True))
+    here.bundle.mkdir()
+    (here.bundle / "shared_users.txt").write_text("ann,2001\n")
+    return [step for step in accounting.associations(here) if isinstance(step, accounting.Registered)]
+
+
+def test_a_user_whose_default_account_an_administrator_changed_is_registered(tmp_path: Path) -> None:
+    def sacctmgr(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        # ann's default account is another one since; both associations are there.
+        rows = {"user": "ann|proj\n", "associations": "ann|users\n", "account": "users\n"}
+        return Completed(argv, 0, rows[argv[3]], "")
+
+    host, recorder = machine(tmp_path, sacctmgr)
+    assert [step.lacking(host) for step in associations(tmp_path)] == [None, None]
+    assert recorder.calls[-1] == (
+        "sacctmgr", "-nP", "show", "associations", "user=ann", "account=users", "format=user,account",
+    )  # fmt: skip
+
+
+def test_a_user_without_the_account_gets_it(tmp_path: Path) -> None:
+    host, recorder = machine(tmp_path)
+    step = associations(tmp_path)[1]
+    assert step.lacking(host) == "register user ann"
+    step.make(host)
+    assert recorder.calls[-1] == ("sacctmgr", "-i", "-Q", "add", "user", "ann", "Account=users")
+
+
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vault]:
     """A Secrets Manager that boto3 finds, with one secret."""

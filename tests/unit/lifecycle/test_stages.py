@@ -112,6 +112,13 @@ def test_an_unknown_source_of_secrets_is_an_error(text: str) -> None:
         secrets.source(text)
 
 
+def test_an_arn_that_is_no_secrets_is_an_error() -> None:
+    with pytest.raises(InvalidInput, match="arn:aws is no ARN of a secret"):
+        secrets.source("secretsmanager:arn:aws")
+    source = secrets.source("secretsmanager:arn:aws:secretsmanager:us-west-2:111122223333:secret:cluster/")
+    assert isinstance(source, secrets.ManagerSecrets)
+
+
 def test_mounts_have_the_documented_sources_and_options() -> None:
     assert storage.mount_of(LUSTRE).line == (
         "fs-0a.fsx.us-west-2.amazonaws.com@tcp:/abcdefgh /fsx lustre "
@@ -392,7 +399,13 @@ def test_without_a_file_all_defaults_hold(tmp_path: Path) -> None:
         ({"slurm": []}, "slurm"),
         ({"health_check": "yes"}, "health_check"),
         ({"login_shell_groups": ["Everybody"]}, "login_shell_groups"),
+        ({"login_shell_groups": [["Login"]]}, "login_shell_groups"),
+        ({"login_shell_groups": "Login"}, "login_shell_groups"),
         ({"node_names": "serial"}, "node_names"),
+        ({"node_names": []}, "node_names"),
+        ({"profile": ["host"]}, "profile"),
+        ({"account": "Research"}, "account"),
+        ({"account": "a,b"}, "account"),
         ([], ""),
     ],
 )
@@ -400,6 +413,14 @@ def test_what_is_wrong_with_the_settings_is_told_by_its_place(data: object, path
     with pytest.raises(InvalidInput) as error:
         from_data(data, "lifecycle.yaml")
     assert [problem.path for problem in error.value.problems] == [path]
+
+
+def test_a_wrong_value_is_told_with_what_there_is() -> None:
+    with pytest.raises(InvalidInput) as error:
+        from_data({"node_names": "serial"}, "lifecycle.yaml")
+    assert [str(problem) for problem in error.value.problems] == [
+        "node_names: must be address or instance, got 'serial'"
+    ]
 
 
 def test_a_container_gets_no_control_groups(tmp_path: Path) -> None:
