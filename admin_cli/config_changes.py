@@ -288,6 +288,7 @@ def _plan(store: History, inputs: RequestInputs, site: SiteInputs, strategy: str
         live=live,
         release=options.release,
         untold=planning.is_untold(store.current(), live),
+        exposed=folder.exposed(store.conf_dir, wanted),
     )
 
 

@@ -332,6 +332,7 @@ def plan_rollback(history: History, number: int | None, live: Live | None) -> tu
         wanted=wanted,
         governed=governed,
         live=live,
+        exposed=folder.exposed(history.conf_dir, files),
         release=f"{live.release[0]}.{live.release[1]:02}" if live else "24.11",
     )
     return target, made

@@ -35,6 +35,14 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def allowed_mode(found: int, rendered: int) -> int:
+    """Return the mode that a file of mode `found` may keep; `rendered` is what a new one would get.
+
+    What is rendered for its owner alone may hold a password: others lose what they could do with it.
+    """
+    return found & rendered if rendered & 0o077 == 0 else found
+
+
 def read(path: Path) -> Found | None:
     """Read a file with its mode and owner; None where there is none. Raises OSError where it cannot be read."""
     try:

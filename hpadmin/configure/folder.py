@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hpadmin.configure import atomic
 from hpadmin.configure.compare import TOP_LEVEL
+from hpadmin.configure.desired import file_mode
 from hpadmin.errors import OperationFailed
 from hpadmin.slurmconf.view import view
 
@@ -36,6 +37,24 @@ def read(conf_dir: Path, names: Collection[str] = ()) -> dict[str, bytes]:
         view(name, load)
     for name in {TOPOLOGY_YAML, *names}:
         load(name)
+    return found
+
+
+def exposed(conf_dir: Path, names: Collection[str]) -> dict[str, int]:
+    """Return those of the files `names` whose mode lets others at secrets, with that mode.
+
+    Raises OperationFailed for a file that is there and cannot be looked at.
+    """
+    found = {}
+    for name in names:
+        try:
+            mode = (conf_dir / name).stat().st_mode & 0o7777
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise OperationFailed(f"{conf_dir / name} cannot be read: {error.strerror}") from error
+        if atomic.allowed_mode(mode, file_mode(name)) != mode:
+            found[name] = mode
     return found
 
 

@@ -13,8 +13,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from hpadmin.configure import secrecy, stakes
+from hpadmin.configure import atomic, secrecy, stakes
 from hpadmin.configure.compare import Finding, Loader, differences
+from hpadmin.configure.desired import file_mode
 from hpadmin.configure.folder import fingerprint
 from hpadmin.configure.history import Result, Revision
 from hpadmin.configure.landing import Conflict
@@ -67,6 +68,8 @@ class Plan:
     """None where no slurmctld answered."""
     first: bool
     """Nothing was applied to this folder before."""
+    exposed: Mapping[str, int]
+    """Governed files that may hold a password and that others may read, with the mode they have."""
     new_base: bool
     """The request asks for something else than last time, though the files may be the same."""
 
@@ -84,7 +87,7 @@ class Plan:
     @property
     def writes(self) -> bool:
         """Any file on disk is to change."""
-        return bool(self.removed) or any(
+        return bool(self.removed or self.exposed) or any(
             self.disk.get(name) != content for name, content in self.files.items()
         )
 
@@ -111,12 +114,14 @@ def make(
     live: Live | None,
     release: str = "24.11",
     untold: bool = False,
+    exposed: Mapping[str, int] | None = None,
 ) -> Plan:
     """Plan the application of `wanted`.
 
     `last` is what was wanted when files were last applied, None before the first time. `untold` says that the
-    files on disk were published and Slurm has not read them since (`is_untold`). Raises InvalidInput when a
-    value cannot be written.
+    files on disk were published and Slurm has not read them since (`is_untold`). `exposed` are files on disk
+    whose mode lets others at secrets (`hpadmin.configure.folder.exposed`). Raises InvalidInput when a value
+    cannot be written.
     """
     loader = Loader()
 
@@ -142,6 +147,7 @@ def make(
             stakes=(),
             live=live,
             first=last is None,
+            exposed=_governed(exposed, outcome.files),
             new_base=last is None or dict(last) != dict(wanted),
         ),
         {**{name: content for name, content in disk.items() if name not in shown.removed}, **shown.files},
@@ -160,6 +166,7 @@ def going_back(
     governed: Collection[str],
     live: Live | None,
     release: str = "24.11",
+    exposed: Mapping[str, int] | None = None,
 ) -> Plan:
     """Plan the return to `files`, an earlier application's, which its request `wanted`.
 
@@ -181,9 +188,14 @@ def going_back(
         stakes=(),
         live=live,
         first=False,
+        exposed=_governed(exposed, files),
         new_base=last is None or dict(last) != dict(wanted),
     )
     return _plan(plan, plan.after, loader, release=release, untold=False)
+
+
+def _governed(exposed: Mapping[str, int] | None, files: Collection[str]) -> dict[str, int]:
+    return {name: mode for name, mode in (exposed or {}).items() if name in files}
 
 
 def is_untold(current: Revision | None, live: Live | None) -> bool:
@@ -209,6 +221,9 @@ def _plan(plan: Plan, after: Mapping[str, bytes], loader: Loader, *, release: st
             )
             kind = "file added" if before is None else "file removed" if new is None else "text changed"
             changes.append(Change(name, kind, name, before, new, Requirement.NOTHING))
+    for name, mode in plan.exposed.items():
+        kept = atomic.allowed_mode(mode, file_mode(name))
+        changes.append(Change(name, "mode changed", name, f"{mode:04o}", f"{kept:04o}", Requirement.NOTHING))
     stale = plan.live is not None and plan.live.hashes and not plan.live.runs_the_files
     if (untold or stale) and not any(change.requires is not Requirement.NOTHING for change in changes):
         changes.append(

@@ -83,6 +83,8 @@ def file_records(
     the contents from before.
 
     What slurm.conf names is in place before slurm.conf, and goes after it: topology files above all.
+    A file keeps its mode and owner, but for one that `mode` gives to its owner alone: that one loses what others
+    may do, and is recorded also where nothing else of it changes.
     """
     records = []
     before = {}
@@ -92,7 +94,8 @@ def file_records(
         wanted = after.get(name)
         if found is not None:
             before[name] = found.content
-        if (found.content if found else None) == wanted:
+        allowed = atomic.allowed_mode(found.mode, mode(name)) if found else mode(name)
+        if (found.content if found else None) == wanted and (found is None or found.mode == allowed):
             continue
         like = found or owner
         records.append(
@@ -100,7 +103,7 @@ def file_records(
                 name=name,
                 before=found.digest if found else None,
                 after=atomic.digest(wanted) if wanted is not None else None,
-                mode=found.mode if found else mode(name),
+                mode=allowed,
                 uid=like.uid if like else -1,
                 gid=like.gid if like else -1,
             )

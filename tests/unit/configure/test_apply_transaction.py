@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hpadmin.configure import atomic
+from hpadmin.configure.desired import file_mode
 from hpadmin.configure.history import Fence, History, Result, Revision
 from hpadmin.configure.transaction import JobsAtStake, Transaction, Verified, file_records
 from hpadmin.errors import OperationFailed
@@ -117,6 +118,30 @@ def test_modes_and_owners_stay_and_the_state_is_private(history: History) -> Non
     assert (history.conf_dir / "gres.conf").stat().st_mode & 0o777 == 0o640
     for path in (history.folder, *history.folder.rglob("*")):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize(
+    ("on_disk_before", "mode_before", "mode_after"),
+    [(b"old\n", 0o644, 0o600), (b"secret\n", 0o644, 0o600), (b"old\n", 0o400, 0o400), (None, None, 0o600)],
+)
+def test_a_secret_file_is_never_left_to_others(
+    history: History, on_disk_before: bytes | None, mode_before: int | None, mode_after: int
+) -> None:
+    path = history.conf_dir / "slurmdbd.conf"
+    if on_disk_before is not None and mode_before is not None:
+        path.write_bytes(on_disk_before)
+        path.chmod(mode_before)
+    after = {"slurmdbd.conf": b"secret\n"}
+    records, before = file_records(history.conf_dir, after, removed=(), mode=file_mode)
+    assert [record.name for record in records] == ["slurmdbd.conf"]
+    draft = Revision(0, "apply", "Managed", "ada", "ctl", 1, "2026-01-01T00:00:00+00:00", reconfigure=True)
+    recorded = dataclasses.replace(draft, files=records)
+    with history.lock("apply"):
+        revision = history.create(recorded, before=before, after=after, wanted=after)
+        Transaction(history, revision, FakeSlurm(), lambda _: None).run()
+    assert path.read_bytes() == b"secret\n"
+    assert path.stat().st_mode & 0o777 == mode_after
+    assert file_records(history.conf_dir, after, removed=(), mode=file_mode) == ((), {})
 
 
 def test_a_symbolic_link_stays_one(history: History, tmp_path: Path) -> None:

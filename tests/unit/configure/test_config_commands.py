@@ -74,6 +74,28 @@ def test_a_plan_has_the_agreed_members_and_exit_code_3(site: Site) -> None:
     assert list(site.conf.iterdir()) == []
 
 
+def test_a_password_that_others_can_read_is_a_change_of_its_own(site: Site) -> None:
+    password = site.folder / "password"
+    password.write_text("secret\n")
+    words = ("--accounting", "--database-password-file", str(password))
+    assert site.apply(*words).exit_code == 0
+    assert site.for_request("plan", *words).exit_code == 0
+    (site.conf / "slurmdbd.conf").chmod(0o644)
+    (site.conf / "slurm.conf").chmod(0o640)
+    done = site.for_request("plan", *words, "-o", "json")
+    assert done.exit_code == 3
+    (change,) = json.loads(done.stdout)["changes"]
+    assert (change["file"], change["kind"], change["before"], change["after"]) == (
+        "slurmdbd.conf",
+        "mode changed",
+        "0644",
+        "0600",
+    )
+    assert site.apply(*words).exit_code == 0
+    assert (site.conf / "slurmdbd.conf").stat().st_mode & 0o777 == 0o600
+    assert (site.conf / "slurm.conf").stat().st_mode & 0o777 == 0o640
+
+
 def test_applied_there_is_nothing_left_to_change(applied: Site) -> None:
     assert applied.run("drift").exit_code == 0
     assert applied.revisions()[0]["result"] == "written"
