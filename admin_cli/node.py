@@ -207,6 +207,7 @@ def health(
 def _check(site: Site, node: NodeInfo) -> dict[str, Any]:
     """Run the node's own check there: here, the provider's way, else as a small job."""
     from hpadmin.errors import OperationFailed
+    from hpadmin.nodes.healthcheck import SICK
     from hpadmin.slurm.command import Local, Runner
     from hpadmin.slurm.onnode import OnNode
 
@@ -214,7 +215,7 @@ def _check(site: Site, node: NodeInfo) -> dict[str, Any]:
     runner: Runner | None = Local() if here else site.provider.runner(node.name)
     try:
         done = (runner or OnNode(site.runner, node.name, node.partitions)).run(_CHECK, timeout=120)
-        if done.returncode not in (0, 1) or not done.stdout.strip():
+        if done.returncode not in (0, SICK) or not done.stdout.strip():
             raise OperationFailed((done.stderr or done.stdout).strip() or f"exit {done.returncode}")
         return {"name": node.name, **json.loads(done.stdout)}
     except (OperationFailed, ValueError) as error:

@@ -53,7 +53,7 @@ class External:
             problems.append(Problem("name", "must be a short name of letters, digits, '.', '_' and '-'"))
         if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
             problems.append(Problem("command", "must be a list: the program and its arguments"))
-        if form not in FORMS:
+        if form not in list(FORMS):
             problems.append(Problem("form", f"must be one of {', '.join(FORMS)}, not {form!r}"))
         if action not in list(FaultAction):
             problems.append(Problem("action", f"must be one of {', '.join(FaultAction)}, not {action!r}"))
@@ -74,7 +74,7 @@ def run(check: External, runner: Runner) -> tuple[Finding, ...]:
 
 
 def judge(check: External, done: Completed) -> tuple[Finding, ...]:
-    """Turn what a checker said into findings. Pure."""
+    """Turn what a checker said, whatever that is, into findings. Pure."""
     return tuple(FORMS[check.form](check, done))
 
 
@@ -107,12 +107,14 @@ def _nagios(check: External, done: Completed) -> Iterator[Finding]:
 
 def _dcgmi(check: External, done: Completed) -> Iterator[Finding]:
     try:
-        report = json.loads(done.stdout)
-        categories = (report.get("DCGM Diagnostic") or report["DCGM GPU Diagnostic"])["test_categories"]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        yield from list(_dcgm_report(check, json.loads(done.stdout)))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         yield finding("external", f"{check.name}: no report of a diagnostic: {_said(done)}")
-        return
-    for category in categories:
+
+
+def _dcgm_report(check: External, report: Any) -> Iterator[Finding]:
+    """Read the JSON of a diagnostic. Raises whatever a text of another form leads to."""
+    for category in (report.get("DCGM Diagnostic") or report["DCGM GPU Diagnostic"])["test_categories"]:
         for test in category.get("tests", ()):
             for result in test.get("results", ()):
                 if str(result.get("status", "")).casefold().startswith("fail"):

@@ -19,6 +19,7 @@ import re
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +36,10 @@ from hpadmin.slurm.control import CommandControl, NewState, SlurmControl
 from hpadmin.slurm.reader import SlurmReader
 
 STATE = Path("/run/hpadmin/health")
+SICK = 3
+"""Exit code on a node that calls for a repair: not 1, with which Python ends where it cannot even begin."""
+ERROR = 2
+"""Exit code of a check that could not be made, or not told: it says nothing of the node."""
 _WATCH = 300
 _REPAIRS = (FaultAction.REBOOT, FaultAction.REPLACE)
 
@@ -211,7 +216,7 @@ def node_name() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check, tell Slurm, remember. Returns 0 for a healthy node, 1 for one that calls for a repair, 2 for an error."""
+    """Check, tell Slurm, remember. Returns 0 for a healthy node, `SICK` for one that wants a repair, else `ERROR`."""
     parser = argparse.ArgumentParser(prog="hpadmin-health", description="Check this node's health.")
     parser.add_argument("--config", type=Path, default=healthconf.DEFAULT_PATH)
     parser.add_argument("--state", type=Path, default=STATE)
@@ -232,8 +237,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             remember(given.state, remembered, expected, result, slurmd=slurmd)
     except (HpadminError, OSError) as error:
         sys.stderr.write(f"hpadmin-health: {error}\n")
-        return 2
-    return int(result.verdict is Verdict.FAILED)
+        return ERROR
+    except Exception:  # whatever is wrong with this program, the node is not to blame for it
+        traceback.print_exc()
+        return ERROR
+    return SICK if result.verdict is Verdict.FAILED else 0
 
 
 def _print(result: Result) -> None:

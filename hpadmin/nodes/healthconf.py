@@ -17,6 +17,7 @@ form = "exit"
 from __future__ import annotations
 
 import json
+import re
 import socket
 import tomllib
 from collections.abc import Mapping
@@ -79,7 +80,11 @@ def load(path: Path = DEFAULT_PATH, *, inventory: Path = INVENTORY, host: str | 
         raise InvalidInput(f"{path} is not TOML: {error}") from error
     problems = list(_problems(data))
     externals = []
-    for index, entry in enumerate(data.get("external", [])):
+    given = data.get("external", [])
+    for index, entry in enumerate(given if isinstance(given, list) else []):
+        if not isinstance(entry, dict):
+            problems.append(Problem(f"external[{index}]", "must be a table: [[external]]"))
+            continue
         try:
             externals.append(External.from_mapping(entry))
         except InvalidInput as error:
@@ -110,9 +115,9 @@ def load(path: Path = DEFAULT_PATH, *, inventory: Path = INVENTORY, host: str | 
 def _problems(data: Mapping[str, Any]) -> list[Problem]:
     problems = [Problem(key, "no such table") for key in data.keys() - _TABLES.keys()]
     for name, members in _TABLES.items():
-        given = data.get(name, {})
+        given = data.get(name, [] if name == "external" else {})
         if name == "external":
-            if not isinstance(given, list | dict):
+            if not isinstance(given, list):
                 problems.append(Problem(name, "must be an array of tables: [[external]]"))
             continue
         if not isinstance(given, dict):
@@ -124,14 +129,22 @@ def _problems(data: Mapping[str, Any]) -> list[Problem]:
                 problems.append(Problem(f"{name}.{key}", "no such setting"))
             elif wanted is not None and type(value) is not wanted:
                 problems.append(Problem(f"{name}.{key}", f"must be of type {wanted.__name__}, not {value!r}"))
-    kind = (
-        data.get("accelerators", {}).get("kind", "gpu")
-        if isinstance(data.get("accelerators", {}), dict)
-        else "gpu"
-    )
-    if kind not in _DEVICES:
+            elif wanted is int and value < 0:
+                problems.append(Problem(f"{name}.{key}", f"must not be negative, is {value}"))
+    kind = _table(data, "accelerators").get("kind", "gpu")
+    if kind not in list(_DEVICES):
         problems.append(Problem("accelerators.kind", f"must be gpu or neuron, not {kind!r}"))
-    for code, action in (data.get("actions") or {}).items():
+    mounts = _table(data, "filesystems").get("mounts", [])
+    places = [("filesystems.mounts", place) for place in mounts] if isinstance(mounts, list) else []
+    places += [(f"disk.{place}", place) for place in _table(data, "disk")]
+    for path, place in places:
+        # The light check's list has one expectation a line, its words separated by tabs.
+        if not isinstance(place, str) or not place.startswith("/") or re.search(r"[\x00-\x1f]", place):
+            problems.append(Problem(path, f"must be the path of a directory, from / on, not {place!r}"))
+    for place, least in _table(data, "disk").items():
+        if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= 100:
+            problems.append(Problem(f"disk.{place}", f"must be 0 to 100 per cent, not {least!r}"))
+    for code, action in _table(data, "actions").items():
         if code not in table() and not code.startswith("xid-"):
             problems.append(Problem(f"actions.{code}", "no such fault"))
         if action not in list(FaultAction):
@@ -141,24 +154,37 @@ def _problems(data: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def _from_inventory(expected: Expected, path: Path, host: str) -> Expected:
-    """Add what the instance type of this host has, where an inventory knows the host."""
-    try:
-        groups = json.loads(path.read_text(encoding="utf-8"))["InstanceGroups"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return expected
-    from hpadmin.request.catalog import lookup
+def _table(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a table; an empty one for what is none, which is told elsewhere."""
+    given = data.get(name, {})
+    return given if isinstance(given, dict) else {}
 
-    for group in groups:
+
+def _from_inventory(expected: Expected, path: Path, host: str) -> Expected:
+    """Add what the instance type of this host has, where inventory and catalog know it."""
+    try:
+        instance_type = _type_of(json.loads(path.read_text(encoding="utf-8")), host.partition(".")[0])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return expected
+    from hpadmin.request.catalog import known_types, lookup
+
+    if instance_type not in known_types():
+        return expected
+    hardware = lookup(instance_type)
+    return replace(
+        expected,
+        kind=hardware.accelerator_kind or "",
+        accelerators=hardware.accelerator_count or None,
+        efa=expected.efa if expected.efa is not None else hardware.efa_interfaces or None,
+    )
+
+
+def _type_of(inventory: Any, host: str) -> str:
+    """The instance type of `host`; empty for one that is not in it. Raises whatever another form leads to."""
+    for group in inventory["InstanceGroups"]:
         for instance in group.get("Instances", ()):
             name = str(instance.get("PrivateDnsHostname", "")).partition(".")[0]
             by_address = "ip-" + str(instance.get("CustomerIpAddress", "")).replace(".", "-")
-            if host.partition(".")[0] in (name, by_address, instance.get("InstanceName")):
-                hardware = lookup(group["InstanceType"])
-                return replace(
-                    expected,
-                    kind=hardware.accelerator_kind or "",
-                    accelerators=hardware.accelerator_count or None,
-                    efa=expected.efa if expected.efa is not None else hardware.efa_interfaces or None,
-                )
-    return expected
+            if host in (name, by_address, instance.get("InstanceName")):
+                return str(group["InstanceType"])
+    return ""

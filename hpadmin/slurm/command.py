@@ -116,6 +116,8 @@ class Local:
             )
         except FileNotFoundError as error:
             raise OperationFailed(f"{argv[0]} is not installed on this host, or not on PATH") from error
+        except OSError as error:
+            raise OperationFailed(f"{argv[0]} cannot be run: {error.strerror}") from error
         except subprocess.TimeoutExpired as error:
             raise OperationFailed(f"{' '.join(argv)} did not end within {timeout:g} s") from error
         return Completed(tuple(argv), done.returncode, done.stdout, done.stderr)

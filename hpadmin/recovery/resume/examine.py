@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hpadmin.errors import OperationFailed
+from hpadmin.nodes.healthcheck import SICK
 from hpadmin.slurm.command import Runner
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 64
-_VERDICTS = (0, 1)
-"""Exit codes of a check that came to an end: healthy, or not. Others are errors, as when slurmctld was not reached
-(`hpadmin.nodes.healthcheck`)."""
+_VERDICTS = (0, 1, SICK)
+"""Exit codes of a check that came to an end: healthy, or not, which other checkers tell by 1. Others are errors, as
+when slurmctld was not reached (`hpadmin.nodes.healthcheck`)."""
 
 
 class Examiner(Protocol):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hpadmin import resources
 from hpadmin.errors import InvalidInput, OperationFailed
 from hpadmin.nodes import checks, healthcheck, healthconf
 from hpadmin.nodes.checks import Facts, LogPosition, judge
@@ -97,6 +99,9 @@ DCGM = """{"DCGM Diagnostic": {"test_categories": [{"category": "Hardware", "tes
         ("dcgmi", _done(226, DCGM % 6), ["reboot"]),
         ("dcgmi", _done(226, DCGM % 1), ["monitor"]),
         ("dcgmi", _done(1, "Error: Unable to connect to host engine"), ["monitor"]),
+        ("dcgmi", _done(0, '{"DCGM Diagnostic": {"test_categories": [null]}}'), ["monitor"]),
+        ("dcgmi", _done(0, '{"DCGM Diagnostic": {"test_categories": [{"tests": 3}]}}'), ["monitor"]),
+        ("dcgmi", _done(0, "[" * 100_000), ["monitor"]),
     ],
 )
 def test_checkers_of_the_site(form: str, done: Completed, expected: list[str]) -> None:
@@ -109,6 +114,42 @@ def test_checkers_of_the_site(form: str, done: Completed, expected: list[str]) -
 def test_a_checker_that_hangs_is_itself_a_finding() -> None:
     [found] = run(External("slow", ("sleep", "5"), "exit", timeout=0.2), Local())
     assert (found.action, "did not end" in found.text) == (FaultAction.MONITOR, True)
+
+
+@pytest.mark.parametrize(("mode", "said"), [(0o755, "Exec format error"), (0o644, "Permission denied")])
+def test_a_checker_that_cannot_be_started_is_a_finding(tmp_path: Path, mode: int, said: str) -> None:
+    broken = tmp_path / "check"
+    broken.write_bytes(b"\x7fELF of another machine")
+    broken.chmod(mode)
+    [found] = run(External("site", (str(broken),), "exit"), Local())
+    assert found.text == f"site: {broken} cannot be run: {said}"
+    assert found.action is FaultAction.MONITOR
+
+
+def test_a_check_that_is_itself_broken_says_nothing_of_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    argv = ["--json", "--config", str(tmp_path / "health.toml"), "--state", str(tmp_path)]
+    monkeypatch.setattr(checks, "judge", broken)
+    assert healthcheck.main(argv) == healthcheck.ERROR
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("python", "prolog"), [("exit 3", 1), ("exit 1", 0), ("exit 2", 0), ("kill -9 $$", 0), ("exit 0", 0)]
+)
+def test_only_a_sick_node_stops_a_job_at_its_prolog(tmp_path: Path, python: str, prolog: int) -> None:
+    whole = tmp_path / "python3"
+    whole.write_text(f"#!/bin/sh\n{python}\n")
+    whole.chmod(0o755)
+    plugin = resources.directory("slurm_plugins") / "health" / "hpadmin-health"
+    text = plugin.read_text().replace('"/opt/hpadmin/bin/python3"', repr(str(whole)))
+    (tmp_path / "light").write_text(text.replace('"/run/hpadmin', f'"{tmp_path}/none'))
+    done = Local().run([sys.executable, "-ISB", str(tmp_path / "light"), "prolog"], timeout=60)
+    assert done.returncode == prolog
 
 
 def test_the_kernel_log_is_read_where_it_was_left(tmp_path: Path) -> None:
@@ -198,6 +239,43 @@ def test_the_configuration_is_checked_all_at_once(tmp_path: Path) -> None:
         "external[0].name",
         "external[0].timeout",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ('external = "nhc"', ["external"]),
+        ("external = [1]", ["external[0]"]),
+        ('[external]\nname = "nhc"', ["external"]),
+        ('[[external]]\nname = "nhc"\ncommand = ["nhc"]\nform = ["exit"]', ["external[0].form"]),
+        ("actions = 1", ["actions"]),
+        ('[disk]\n"/" = "2 %"\n"/tmp" = 101\nhome = 1', ["disk./", "disk./tmp", "disk.home"]),
+        ("[filesystems]\nmounts = [1, 'fsx', '/a\\tb']", ["filesystems.mounts"] * 2),
+        ('[accelerators]\nkind = ["gpu"]\ncount = -1', ["accelerators.count", "accelerators.kind"]),
+    ],
+)
+def test_values_of_another_kind_are_told(tmp_path: Path, text: str, paths: list[str]) -> None:
+    path = tmp_path / "health.toml"
+    path.write_text(text)
+    with pytest.raises(InvalidInput) as caught:
+        healthconf.load(path, inventory=tmp_path / "none")
+    assert sorted({problem.path for problem in caught.value.problems}) == sorted(set(paths))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        '{"InstanceGroups": 3}',
+        '{"InstanceGroups": [{"Instances": [null]}]}',
+        '{"InstanceGroups": [{"InstanceType": "ml.new.99xlarge", "Instances": [{"InstanceName": "w-1"}]}]}',
+    ],
+)
+def test_an_inventory_that_does_not_tell_adds_nothing(tmp_path: Path, text: str) -> None:
+    inventory = tmp_path / "resource_config.json"
+    inventory.write_text(text)
+    assert healthconf.load(tmp_path / "none.toml", inventory=inventory, host="w-1").accelerators is None
 
 
 def test_what_the_inventory_adds(tmp_path: Path) -> None:
