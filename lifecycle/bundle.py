@@ -18,7 +18,8 @@ REQUESTS = ("request.json", "request.yaml", "request.yml")
 LEGACY = "provisioning_parameters.json"
 
 _UNKNOWN_ROLE = "arn:aws:iam::000000000000:role/unknown"
-"""The API demands an ExecutionRole of every group and nothing here looks at it."""
+_UNKNOWN_VPC = {"SecurityGroupIds": ["sg-unknown"], "Subnets": ["subnet-unknown"]}
+"""The API demands an ExecutionRole of every group and, for FSx, the cluster's VPC: nothing here looks at them."""
 
 
 def read_request(bundle: Path, resource_config: Path) -> tuple[Request, Source]:
@@ -38,7 +39,8 @@ def read_request(bundle: Path, resource_config: Path) -> tuple[Request, Source]:
     if requests:
         source = read_source(requests[0])
     elif form:
-        source = Source(legacy_body(read_source(resource_config).text), f"{resource_config} and {LEGACY}")
+        body = legacy_body(read_source(resource_config).text, str(resource_config))
+        source = Source(body, f"{resource_config} and {LEGACY}")
         form = Source(present(form.text, source.text), form.origin)
     else:
         raise InvalidInput(
@@ -57,15 +59,16 @@ def present(form: str, body: str) -> str:
     try:
         data = json.loads(form)
         workers = [worker for worker in data["worker_groups"] if worker["instance_group_name"] in groups]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return form
     return json.dumps({**data, "worker_groups": workers})
 
 
-def legacy_body(resource_config: str) -> str:
+def legacy_body(resource_config: str, origin: str) -> str:
     """Return a request of the groups that a valid `resource_config.json` lists, as many as there are of each.
 
     The older form says what groups are for, not what they are: that stood in a request which nodes never see.
+    Raises InvalidInput where nothing says what the cluster is called.
     """
     data = json.loads(resource_config)
     groups: list[dict[str, Any]] = [
@@ -77,4 +80,10 @@ def legacy_body(resource_config: str) -> str:
         }
         for group in data["InstanceGroups"]
     ]
-    return json.dumps({"ClusterName": data["ClusterConfig"]["ClusterName"], "InstanceGroups": groups})
+    name = (data.get("ClusterConfig") or {}).get("ClusterName")
+    if name is None:
+        raise InvalidInput(
+            f"{origin} does not say what the cluster is called: it has no ClusterConfig.ClusterName",
+            hint=f"put the cluster's request into the bundle as {REQUESTS[0]}",
+        )
+    return json.dumps({"ClusterName": name, "InstanceGroups": groups, "VpcConfig": _UNKNOWN_VPC})

@@ -63,13 +63,15 @@ def read(path: Path) -> Inventory:
     Raises Transient when it is not there or not whole yet, InvalidInput when it is whole and wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise Transient(f"{path} does not exist") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is not UTF-8") from error
     try:
         json.loads(text)
+    except RecursionError as error:
+        raise InvalidInput(f"{path} is not valid JSON: nested too deeply") from error
     except ValueError as error:
         raise Transient(f"{path} is not JSON (half written?): {error}") from error
     return read_inventory(Source(text, str(path)))

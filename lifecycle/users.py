@@ -11,7 +11,7 @@ before any account is made; a name or path is only ever one argument of a comman
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 """useradd(8), CAVEATS; the trailing $ of Samba's machine accounts is left out."""
 _HOME = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]*)+")
 _SYSTEM = frozenset(
-    "bin boot dev etc lib lib32 lib64 libx32 proc root run sbin sys usr".split()  # noqa: SIM905
+    "bin boot dev etc lib lib32 lib64 libx32 opt proc root run sbin sys tmp usr var".split()  # noqa: SIM905
 )
 """Top-level directories that are the system's own."""
 _KEY = re.compile(
@@ -71,9 +71,21 @@ def parse(text: str, origin: str, *, reserved: Iterable[str] = ()) -> tuple[User
                     wrong.append(f"{key} is already used in line {seen[key]}")
         problems += [Problem(where, message) for message in wrong]
         users.append(user)
+    problems += _nested(users, seen, origin)
     if problems:
         raise InvalidInput(f"{origin} is not a valid list of users", problems)
     return tuple(users)
+
+
+def _nested(users: Iterable[User], lines: Mapping[str | int, int], origin: str) -> list[Problem]:
+    """Return which homes are inside others, whose user could move them away."""
+    owners = {user.home: user.name for user in users}
+    return [
+        Problem(f"{origin}:{lines[home]}", f"{home!r} is inside the home of {owners[str(outer)]}")
+        for home in owners
+        for outer in PurePosixPath(home).parents
+        if home in lines and str(outer) in lines and str(outer) in owners
+    ]
 
 
 def _line(line: str) -> tuple[User, list[str]]:
@@ -123,17 +135,22 @@ def parse_keys(text: str, origin: str) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def conflicts(users: Iterable[User], accounts: Iterable[tuple[str, int]]) -> list[Problem]:
-    """Return what stands against making `users` beside existing `accounts` (names and user ids).
+def conflicts(
+    users: Iterable[User], accounts: Iterable[tuple[str, int]], groups: Iterable[tuple[str, int]]
+) -> list[Problem]:
+    """Return what stands against making `users`, each with a group, beside existing names and their ids.
 
-    An account of the same name and id is the user's own from an earlier run.
+    An account, or a group, of the same name and id is the user's own from an earlier run.
     """
-    by_name = dict(accounts)
-    by_uid = {uid: name for name, uid in by_name.items()}
     found: list[Problem] = []
+    existing = [(kind, dict(entries)) for kind, entries in (("user", accounts), ("group", groups))]
     for user in users:
-        if (uid := by_name.get(user.name)) is not None and uid != user.uid:
-            found.append(Problem(user.name, f"has user id {uid} on this machine, {user.uid} is wanted"))
-        elif (name := by_uid.get(user.uid)) is not None and name != user.name:
-            found.append(Problem(user.name, f"user id {user.uid} belongs to {name} on this machine"))
+        for kind, by_name in existing:
+            by_id = {number: name for name, number in by_name.items()}
+            if (number := by_name.get(user.name)) is not None and number != user.uid:
+                found.append(
+                    Problem(user.name, f"has {kind} id {number} on this machine, {user.uid} is wanted")
+                )
+            elif (name := by_id.get(user.uid)) is not None and name != user.name:
+                found.append(Problem(user.name, f"{kind} id {user.uid} belongs to {name} on this machine"))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import logging
 import os
 import pwd
@@ -47,8 +48,9 @@ def users(situation: Situation) -> tuple[User, ...]:
         return ()
     existing = [(entry.pw_name, entry.pw_uid) for entry in pwd.getpwall()]
     system = [name for name, uid in existing if not FIRST_UID <= uid < LAST_UID]
-    listed = parse(read_source(path).text, path.name, reserved=system)
-    if problems := conflicts(listed, existing):
+    listed = parse(read_source(path).text, path.name, reserved=[*system, GROUP])
+    groups = [(entry.gr_name, entry.gr_gid) for entry in grp.getgrall()]
+    if problems := conflicts(listed, existing, groups):
         raise InvalidInput("users cannot be made as listed", problems)
     shared = any(fs.mount_path == "/home" for group in situation.cluster.groups for fs in group.filesystems)
     return tuple(

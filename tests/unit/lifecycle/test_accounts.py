@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hpadmin.errors import InvalidInput
 from hpadmin.slurm.command import Completed
 from lifecycle.engine import Stage, run
 from lifecycle.machine import Machine
@@ -212,3 +214,20 @@ def test_a_home_that_its_user_made_a_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home/ann").symlink_to("/elsewhere/ann")
     assert accounts.Home(MYSELF).lacking(host) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("root,2001", "shared_users.txt:1: the name root belongs to the system"),
+        (f"{accounts.GROUP},2001", f"shared_users.txt:1: the name {accounts.GROUP} belongs to the system"),
+        ("tty,2001", f"tty: has group id {grp.getgrnam('tty').gr_gid} on this machine, 2001 is wanted"),
+    ],
+)
+def test_names_of_the_machine_are_no_users(tmp_path: Path, line: str, said: str) -> None:
+    here = situation(tmp_path)
+    here.bundle.mkdir()
+    (here.bundle / "shared_users.txt").write_text(f"{line}\n")
+    with pytest.raises(InvalidInput) as error:
+        accounts.users(here)
+    assert [str(problem) for problem in error.value.problems] == [said]

@@ -130,11 +130,50 @@ def test_the_legacy_form_gives_the_same_node(tmp_path: Path) -> None:
     assert (old.node, old.role, old.cluster.partitions) == (new.node, new.role, new.cluster.partitions)
 
 
+def test_the_legacy_form_has_its_filesystems_without_a_request(tmp_path: Path) -> None:
+    form = {**LEGACY, "fsx_dns_name": "fs-0a.fsx.us-west-2.amazonaws.com", "fsx_mountname": "abcdefgh"}
+    found = find_situation(
+        host(tmp_path), Hands().clock(), *bundle(tmp_path, **{"provisioning_parameters.json": form})
+    )
+    assert [fs.mount_path for fs in found.group.filesystems] == ["/fsx"]
+
+
 def test_the_legacy_form_may_name_a_group_that_has_no_instances_now(tmp_path: Path) -> None:
     workers = [*LEGACY["worker_groups"], {"instance_group_name": "gone", "partition_name": "q"}]
     folder, path = bundle(tmp_path, **{"provisioning_parameters.json": {**LEGACY, "worker_groups": workers}})
     here = find_situation(host(tmp_path), Hands().clock(), folder, path)
     assert list(here.cluster.partitions) == ["p"]
+
+
+def test_an_older_inventory_without_the_clusters_name_is_no_request(tmp_path: Path) -> None:
+    nameless = {name: value for name, value in CLUSTER.items() if name != "ClusterConfig"}
+    folder, path = bundle(tmp_path, nameless, **{"provisioning_parameters.json": LEGACY})
+    with pytest.raises(InvalidInput) as error:
+        find_situation(host(tmp_path), Hands().clock(), folder, path)
+    assert str(error.value) == (
+        f"{path} does not say what the cluster is called: it has no ClusterConfig.ClusterName"
+    )
+    assert error.value.hint == "put the cluster's request into the bundle as request.json"
+
+
+def test_a_mark_of_the_byte_order_is_passed_over(tmp_path: Path) -> None:
+    mark = "\ufeff"
+    folder, path = bundle(
+        tmp_path, mark + json.dumps(CLUSTER), **{"provisioning_parameters.json": mark + json.dumps(LEGACY)}
+    )
+    assert find_situation(host(tmp_path), Hands().clock(), folder, path).name == "ip-10-0-0-3"
+
+
+def test_what_is_nested_too_deeply_is_an_error(tmp_path: Path) -> None:
+    deep = "[" * 200_000
+    folder, path = bundle(tmp_path, deep)
+    with pytest.raises(InvalidInput, match=r"resource_config.json is not valid JSON: nested too deeply"):
+        find_situation(host(tmp_path), Hands().clock(), folder, path)
+    (folder / "request.json").unlink()
+    (folder / "provisioning_parameters.json").write_text(deep)
+    path.write_text(json.dumps(CLUSTER))
+    with pytest.raises(InvalidInput, match="nested too deeply"):
+        find_situation(host(tmp_path), Hands().clock(), folder, path)
 
 
 def test_a_stale_file_is_waited_for_and_then_survived(tmp_path: Path) -> None:

@@ -55,6 +55,9 @@ SYSTEM = "is no home directory: it is the system's own, or a whole file system"
         ("ann,2001,/etc/cron.d", f"'/etc/cron.d' {SYSTEM}"),
         ("ann,2001,/root/ann", f"'/root/ann' {SYSTEM}"),
         ("ann,2001,/fsx", f"'/fsx' {SYSTEM}"),
+        ("ann,2001,/var/lib/mysql", f"'/var/lib/mysql' {SYSTEM}"),
+        ("ann,2001,/opt/slurm/etc", f"'/opt/slurm/etc' {SYSTEM}"),
+        ("ann,2001,/home/ok/inside", "'/home/ok/inside' is inside the home of ok"),
         ("slurm,2001", "the name slurm belongs to the system"),
     ],
 )
@@ -93,10 +96,19 @@ def test_whatever_is_accepted_can_stand_in_passwd_and_on_a_command_line(text: st
 
 def test_accounts_of_an_earlier_run_are_no_conflict_and_others_are() -> None:
     users = (User("ann", 2001, "/home/ann"), User("bob", 2002, "/home/bob"), User("cy", 2003, "/home/cy"))
-    found = conflicts(users, [("ann", 2001), ("bob", 1500), ("dee", 2003)])
+    found = conflicts(users, [("ann", 2001), ("bob", 1500), ("dee", 2003)], [("ann", 2001)])
     assert [str(problem) for problem in found] == [
         "bob: has user id 1500 on this machine, 2002 is wanted",
         "cy: user id 2003 belongs to dee on this machine",
+    ]
+
+
+def test_groups_that_users_cannot_have_are_told_before_anything_is_made() -> None:
+    users = (User("ann", 2001, "/home/ann"), User("sudo", 2002, "/home/sudo"), User("cy", 2003, "/home/cy"))
+    found = conflicts(users, [], [("ann", 2001), ("sudo", 27), ("project", 2003)])
+    assert [str(problem) for problem in found] == [
+        "sudo: has group id 27 on this machine, 2002 is wanted",
+        "cy: group id 2003 belongs to project on this machine",
     ]
 
 
