@@ -33,6 +33,7 @@ from hpadmin.configure.transaction import Step, Transaction, file_records
 from hpadmin.errors import DriftBlocks, InvalidInput, OperationFailed
 from hpadmin.slurm import sandbox
 from hpadmin.slurm.command import Runner
+from hpadmin.slurm.sandbox_order import with_includes
 from hpadmin.slurmconf.view import view
 
 
@@ -198,7 +199,7 @@ def _let_slurm_check(history: History, plan: Plan, runner: WithConf, order: Orde
     draft = history.folder / "draft"
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        _lay_out(draft, plan)
+        _lay_out(draft, plan, runner)
         _parse(runner.runner, draft)
     except OSError as error:
         raise OperationFailed(
@@ -223,12 +224,13 @@ def _is_installed(runner: Runner) -> bool:
     return done.returncode not in (126, 127)  # of a shell or timeout(1) that cannot run it
 
 
-def _lay_out(draft: Path, plan: Plan) -> None:
+def _lay_out(draft: Path, plan: Plan, conf: WithConf) -> None:
+    """Write the files to come into `draft`, those too that Includes name outside of the folder."""
     draft.mkdir(mode=0o700)
-    for name, content in plan.after.items():
-        if not name.startswith("/"):
-            (draft / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            atomic.write(draft / name, content, mode=0o600)
+    files = with_includes(conf.runner, plan.after, str(conf.conf_dir), absent=plan.removed)
+    for name, content in files.items():
+        (draft / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        atomic.write(draft / name, content, mode=0o600)
 
 
 def _parse(runner: Runner, draft: Path) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 from hpadmin.errors import InvalidInput, OperationFailed
 from hpadmin.slurm.command import Runner
 from hpadmin.slurm.sandbox_host import WAITING
-from hpadmin.slurm.sandbox_order import Order, prepare, with_includes
+from hpadmin.slurm.sandbox_order import Order, local_name, prepare, with_includes
 
 
 class Severity(StrEnum):
@@ -99,7 +99,7 @@ def check(
         overrides or {},
         {
             "beside": conf_dir if beside else None,
-            "absent": list(absent),
+            "absent": [local_name(name, conf_dir) for name in absent],
             "timeout": timeout,
             "grace": 5,
             "program": program,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import posixpath
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -192,13 +193,15 @@ def with_includes(
     beside: bool = False,
     absent: Collection[str] = (),
 ) -> dict[str, bytes]:
-    """Return the files with every absolute Include made relative: into the files, or read by `runner`.
+    """Return the files with every Include that leads out of the folder made to lead into it.
 
-    With `beside`, relative ones that are not among the files are read from `conf_dir`.
+    What it names is taken from `files`, or read by `runner`. No name of the result leads out of a folder that the
+    files are written to. With `beside`, relative ones that are not among the files are read from `conf_dir`.
     What the runner cannot read stays as it is: slurmctld says that it is missing.
     """
-    result = dict(files)
-    waiting = ["slurm.conf"]
+    result = {local_name(name, conf_dir): content for name, content in files.items()}
+    gone = {local_name(name, conf_dir) for name in absent}
+    waiting = [name for name in _INCLUDING if name in result]
     seen: set[str] = set()
     while waiting:
         current = waiting.pop()
@@ -210,8 +213,8 @@ def with_includes(
             name = statement.include
             if name is None or "*" in name or "%" in name:
                 continue
-            new = _local_name(name, conf_dir)
-            if new not in result and new not in absent and (beside or name.startswith("/")):
+            new = local_name(name, conf_dir)
+            if new not in result and new not in gone and (beside or name.startswith("/")):
                 path = name if name.startswith("/") else f"{conf_dir}/{name}"
                 done = runner.run(["cat", "--", path], timeout=30)
                 if done.returncode == 0:
@@ -227,13 +230,18 @@ def with_includes(
     return result
 
 
-def _local_name(path: str, conf_dir: str) -> str:
-    if not path.startswith("/"):
+_INCLUDING = ("slurm.conf", "gres.conf", "topology.conf", "cgroup.conf")
+"""Files whose Includes slurmctld follows."""
+
+
+def local_name(path: str, conf_dir: str) -> str:
+    """Return a name within the folder for a file that an Include names from `conf_dir`, wherever that file lies."""
+    if not path.startswith("/") and ".." not in path.split("/"):
         return path
-    inside = PurePosixPath(path)
+    inside = PurePosixPath(posixpath.normpath(posixpath.join(conf_dir, path)))
     if inside.is_relative_to(conf_dir):
         return str(inside.relative_to(conf_dir))
-    return f"included/{path.strip('/').replace('/', '_')}"
+    return f"included/{str(inside).strip('/').replace('/', '_')}"
 
 
 def _values(documents: Iterable[Document], key: str) -> Iterator[str]:

@@ -174,6 +174,34 @@ def test_relative_includes_are_looked_for_beside_unless_they_go() -> None:
     assert found.keys() == {"slurm.conf", "a.conf"}
 
 
+def test_no_file_of_the_copy_lies_outside_of_it() -> None:
+    files = {
+        "slurm.conf": b"Include /srv/a.conf\nInclude ../b.conf\nInclude x/../../c.conf\nInclude ../slurm/d.conf\n",
+        "/srv/a.conf": b"KillWait=1\n",
+        "../b.conf": b"KillWait=2\n",
+        "x/../../c.conf": b"KillWait=3\n",
+        "d.conf": b"KillWait=4\n",
+        "gres.conf": b"Include ../g.conf\n",
+        "../g.conf": b"AutoDetect=off\n",
+    }
+    found = with_includes(Scripted(), files, "/etc/slurm", beside=True)
+    assert all(not name.startswith("/") and ".." not in name for name in found)
+    included = [line.split()[1] for line in found["slurm.conf"].decode().splitlines()]
+    assert [found[name] for name in included] == [b"KillWait=%d\n" % number for number in (1, 2, 3, 4)]
+    assert found[found["gres.conf"].decode().split()[1]] == b"AutoDetect=off\n"
+    assert found.keys() >= {"slurm.conf", "gres.conf", "d.conf"}
+
+
+def test_what_goes_is_left_out_of_the_copy_alone() -> None:
+    runner = Scripted(answer=outcome("slurmctld: Running as primary controller"))
+    sandbox.check(
+        runner, {"slurm.conf": b"ClusterName=c\nSlurmctldHost=h\n"}, absent=("/srv/a.conf", "b.conf")
+    )
+    call = runner.sent[0].rsplit("\nmain(", 1)[1]
+    order = json.loads(ast.literal_eval(call.removeprefix("json.loads(").removesuffix("))\n")))
+    assert order["absent"] == ["included/srv_a.conf", "b.conf"]
+
+
 def outcome(*lines: str, primary: bool = True) -> Completed:
     answer = {"lines": list(lines), "primary": primary, "ended": True, "returncode": 0, "seconds": 0.1}
     answer["needs_database"] = False
