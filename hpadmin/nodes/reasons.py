@@ -1,7 +1,8 @@
 """What a node's Reason asks for, and whose it is.
 
 Two kinds of words are acted on: HyperPod's, which are exact, and our own, which start with `PREFIX`.
-Slurm itself appends `` : …`` to any Reason (`set_node_reason` in src/slurmctld/node_mgr.c):
+Slurm itself appends `` : …`` to any Reason (`set_node_reason` in src/slurmctld/node_mgr.c). Its own words count as such
+only where they are all there is: a person may begin with the same ones.
 
 >>> read("Action:Replace : Not responding").order
 Order(action=<Repair.REPLACE: 'replace'>, now=False, text='', author='')
@@ -10,6 +11,10 @@ Order(action=<Repair.REPLACE: 'replace'>, now=False, text='', author='')
 >>> read("action: replace").near_miss
 'Action:Replace'
 >>> read("bad PSU, ticket 4711").owner
+<Owner.FOREIGN: 'foreign'>
+>>> read("Node unexpectedly rebooted : Not responding").owner
+<Owner.NOBODY: 'nobody'>
+>>> read("Not responding on IPMI, alice is debugging").owner
 <Owner.FOREIGN: 'foreign'>
 """
 
@@ -77,7 +82,7 @@ class Reading:
 def read(reason: str) -> Reading:
     """Say whose `reason` is and what it asks for. Slurm's own remarks count as nobody's."""
     own, _, suffix = reason.partition(" : ")
-    if not reason or reason.startswith(SLURMS_OWN):
+    if not reason or all(part in SLURMS_OWN for part in reason.split(" : ")):
         return Reading(Owner.NOBODY, suffix=reason)
     if own in EXACT:
         return Reading(Owner.ORDER, Order(EXACT[own], now=False), suffix=suffix)

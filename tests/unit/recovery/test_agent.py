@@ -226,6 +226,19 @@ def test_a_foreign_drain_is_never_touched(site: Site) -> None:
     assert site.world.nodes_["n1"].reason.startswith("moving rack")
 
 
+@pytest.mark.parametrize(
+    "reason", ["Not responding on IPMI, alice is debugging", "Not responding : see INC-77"]
+)
+def test_a_reason_that_begins_with_slurms_words_is_its_authors(site: Site, reason: str) -> None:
+    site.world.admin("n0", NewState.DOWN, reason)
+    site.world.die("n1")
+    site.world.admin("n1", NewState.DRAIN, reason)
+    site.run(900)
+    assert not site.world.calls
+    assert site.world.nodes_["n0"].reason == reason
+    assert site.world.nodes_["n1"].reason.startswith(reason)
+
+
 def test_an_admin_who_takes_over_before_the_request_ends_it(site: Site) -> None:
     job = site.world.submit("n0")
     assert job is not None
