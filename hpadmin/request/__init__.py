@@ -50,8 +50,8 @@ def load(
 ) -> Cluster:
     """Read the request at `path` and the inventory at `inventory` (``-`` is stdin) into the cluster model.
 
-    `legacy` is a provisioning_parameters.json; without it, one that lies beside the request is taken. `current`
-    and `update` are explained in `hpadmin.request.reading`.
+    `legacy` is a provisioning_parameters.json; without it, one that lies beside the request is taken, and always so
+    for `current`. `current` and `update` are explained in `hpadmin.request.reading`.
 
     Raises InvalidInput with every problem of the file that is wrong.
     """
@@ -68,6 +68,12 @@ def load_request(
 ) -> Request:
     """Read and validate the request at `path`, with the legacy form beside it. See `load`."""
     source = read_source(path)
-    legacy_source = read_source(legacy) if legacy else sibling_legacy(source)
-    current_source = read_source(current) if current else None
-    return read(source, legacy_source=legacy_source, current=current_source, update=update)
+    legacy_source = sibling_legacy(source) if legacy is None else read_source(legacy)
+    current_source = None if current is None else read_source(current)
+    return read(
+        source,
+        legacy_source=legacy_source,
+        current=current_source,
+        current_legacy_source=sibling_legacy(current_source) if current_source else None,
+        update=update,
+    )

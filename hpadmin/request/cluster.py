@@ -22,13 +22,15 @@ def build(request: Request, inventory: Inventory, names: NodeNames = NodeNames.A
     Instances of a group that the request does not know, and groups with more or fewer instances than
     requested, are told in the result's `notes`: inventories lag behind requests while a cluster grows or shrinks.
 
-    Raises InvalidInput when names, addresses or ids are used twice or an instance's type is unknown.
+    Raises InvalidInput when the request is an update that leaves open what becomes of groups in the inventory, when
+    the two are not of one cluster, when names, addresses or ids are used twice, or an instance's type is unknown.
     """
-    problems = _duplicates(inventory.instances, names)
+    _require_all_groups(request, inventory)
+    problems = [*_identity(request, inventory), *_duplicates(inventory.instances, names)]
     notes: list[Problem] = [*request.notes]
-    if request.name and inventory.cluster_name and request.name != inventory.cluster_name:
-        message = f"the request is for {request.name!r}, the inventory of {inventory.cluster_name!r}"
-        notes.append(Problem("ClusterName", message))
+    if not request.complete and "Orchestrator" not in request.body:
+        message = "is not in the update, so defaults are taken; with --current, what the cluster has now"
+        notes.append(Problem("Orchestrator", message))
     by_group: dict[str, list[Instance]] = {group.name: [] for group in request.groups}
     strangers: Counter[str] = Counter()
     for instance in inventory.instances:
@@ -54,6 +56,40 @@ def build(request: Request, inventory: Inventory, names: NodeNames = NodeNames.A
     if problems:
         raise InvalidInput("request and inventory do not make a cluster", problems)
     return _assemble(request, inventory, nodes, notes)
+
+
+def _require_all_groups(request: Request, inventory: Inventory) -> None:
+    """Refuse an update by itself that would take the nodes of every group that it does not name."""
+    if request.complete:
+        return
+    settled = {*(group.name for group in request.groups), *request.deleted}
+    left = Counter(each.group for each in inventory.instances if each.group not in settled)
+    if left:
+        raise InvalidInput(
+            "the update alone does not say what the whole cluster is",
+            [
+                Problem(
+                    group,
+                    f"has {count} instances in the inventory, and no SlurmConfig in the update",
+                )
+                for group, count in left.items()
+            ],
+            hint="an update names only what it changes: give --current, the request that the cluster has now",
+        )
+
+
+def _identity(request: Request, inventory: Inventory) -> list[Problem]:
+    """Tell where request and inventory are of two clusters, or of one that neither of them names."""
+    pairs = ((request.name, inventory.cluster_name), (request.arn, inventory.cluster_arn))
+    problems = [
+        Problem("ClusterName", f"the request is for {asked!r}, the inventory of {found!r}")
+        for asked, found in pairs
+        if asked and found and asked != found
+    ]
+    if not request.name and not inventory.cluster_name:
+        message = "the request has the cluster's ARN, and the inventory no ClusterConfig.ClusterName"
+        problems.append(Problem("ClusterName", f"is not known: {message}"))
+    return problems
 
 
 def _assemble(

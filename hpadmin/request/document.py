@@ -47,7 +47,11 @@ class Document:
 
 def read_source(path: Path | str) -> Source:
     """Read a file; ``-`` is stdin. Raises InvalidInput when there is nothing to read or it is not UTF-8."""
+    if not str(path):
+        raise InvalidInput("cannot read a file without a name")
     if str(path) == "-":
+        if sys.stdin is None:  # it was closed when this process started
+            raise InvalidInput("cannot read stdin: it is closed")
         raw, origin, directory = sys.stdin.buffer.read(), "stdin", None
     else:
         path = Path(path)

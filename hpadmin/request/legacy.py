@@ -8,7 +8,7 @@ developer guide), so it is checked and then written into the request's groups as
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,12 +45,16 @@ class Legacy:
     storage: tuple[dict[str, Any], ...]
     """Entries for InstanceStorageConfigs of every group."""
     problems: tuple[Problem, ...]
-    several_controllers: bool = False
 
 
-def read(document: Document, groups: Mapping[str, int]) -> Legacy:
-    """Check a legacy form against the instance groups of the request: name to InstanceCount."""
-    return _Reader(document, groups).read()
+def read(
+    document: Document, groups: Mapping[str, int], *, absent: Collection[str] = (), complete: bool = True
+) -> Legacy:
+    """Check a legacy form against the instance groups of the request: name to InstanceCount.
+
+    It may name groups that an update deletes (`absent`), and any where `groups` are not all (not `complete`).
+    """
+    return _Reader(document, groups, absent, complete).read()
 
 
 def apply(legacy: Legacy, body: dict[str, Any]) -> dict[str, Any]:
@@ -69,9 +73,13 @@ def apply(legacy: Legacy, body: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Reader:
-    def __init__(self, document: Document, groups: Mapping[str, int]) -> None:
+    def __init__(
+        self, document: Document, groups: Mapping[str, int], absent: Collection[str], complete: bool
+    ) -> None:
         self.document = document
         self.groups = groups
+        self.absent = absent
+        self.complete = complete
         self.problems: list[Problem] = []
         for problem in document.problems:
             self.wrong(problem.path, problem.message)
@@ -90,7 +98,7 @@ class _Reader:
             if key in form and form[key] != value:
                 self.wrong(key, f"must be {value!r}, got {shown(form[key])}")
         controller = self.group(form, "controller_group") if "controller_group" in form else ""
-        login = self.group(form, "login_group") if form.get("login_group") else ""
+        login = self.group(form, "login_group") if _given(form, "login_group") else ""
         partitions = self.workers(form.get("worker_groups", []))
         self.everybody_has_a_role(form)
         several = "slurm_configurations" in form
@@ -101,7 +109,7 @@ class _Reader:
             )
         self.controllers(controller, several)
         storage = self.storage(form)
-        return Legacy(controller, login, partitions, storage, tuple(self.problems), several)
+        return Legacy(controller, login, partitions, storage, tuple(self.problems))
 
     def members(
         self, found: dict[str, Any], required: tuple[str, ...], optional: tuple[str, ...], path: str
@@ -119,7 +127,7 @@ class _Reader:
         if not isinstance(name, str):
             self.wrong(where, f"must be a string, got {shown(name)}")
             return ""
-        if name not in self.groups:
+        if name not in self.groups and name not in self.absent and self.complete:
             self.wrong(
                 where, f"the request has no instance group {shown(name)}{did_you_mean(name, self.groups)}"
             )
@@ -142,8 +150,10 @@ class _Reader:
                 continue
             self.members(entry, ("instance_group_name", "partition_name"), (), where)
             name = self.group(entry, "instance_group_name", where) if "instance_group_name" in entry else ""
-            partition = entry.get("partition_name")
-            if partition is not None and self.partition(partition, f"{where}.partition_name") and name:
+            if "partition_name" not in entry:
+                continue
+            partition = entry["partition_name"]
+            if self.partition(partition, f"{where}.partition_name") and name:
                 partitions[name] = partition
         return partitions
 
@@ -178,7 +188,7 @@ class _Reader:
 
     def storage(self, form: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         found: list[dict[str, Any]] = []
-        names = {key: form[key] for key in _OPTIONAL[1:4] if form.get(key)}
+        names = {key: form[key] for key in _OPTIONAL[1:4] if _given(form, key)}
         for key, value in names.items():
             pattern = _MOUNT_NAME if key == "fsx_mountname" else HOST_NAME
             if not isinstance(value, str):
@@ -204,3 +214,8 @@ class _Reader:
             if not isinstance(value, str):
                 self.wrong(join(path, key), f"must be a string, got {shown(value)}")
         return True
+
+
+def _given(form: Mapping[str, Any], key: str) -> bool:
+    """Tell whether an optional member says something: HyperPod's own scripts take null and "" for absent."""
+    return form.get(key) not in (None, "")

@@ -2,8 +2,8 @@
 
 Each takes the `View` of a request whose shapes were checked before, and yields problems. Unsound parts are absent
 from the view, so a rule judges what is there and never repeats what the shape check said. The messages in
-`CONTROLLERS`, `NO_CONTROLLER`, `PARTITIONS` and `BOTH_FORMS` are SageMaker's own ("Migrating to API-driven Slurm
-configuration", developer guide).
+`UPDATE_REQUIRED`, `CONTROLLERS`, `NO_CONTROLLER`, `PARTITIONS` and `BOTH_FORMS` are SageMaker's own ("Migrating to
+API-driven Slurm configuration", developer guide).
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from hpadmin.request.document import join
 from hpadmin.request.view import Entry, View
 
 CONTROLLERS = "{} Controller Groups found: SlurmConfig for InstanceGroups may only have one Controller Group."
+UPDATE_REQUIRED = "Update required to use SlurmConfig in InstanceGroups"
 NO_CONTROLLER = "Cluster {} has no InstanceGroup with Controller node type."
 PARTITIONS = "Partitions can only be assigned to Compute node types"
 BOTH_FORMS = (
     "The LifeCycleConfig cannot include both a SLURM Orchestrator Config and a provisioning_parameters.json file "
     "simultaneously."
 )
+FSX_IN_VPC = "FSx filesystems are in your VPC, which only a cluster with VpcConfig can reach"
 
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})+")
@@ -56,7 +58,7 @@ def controller_groups(view: View) -> Iterator[Problem]:
     if view.legacy or view.eks:
         return
     found = list(view.of_type("Controller"))
-    if not found and view.complete and not view.roles_unclear:
+    if not found and view.complete and not view.roles_unclear and not lacks_slurm_config(view):
         yield Problem("InstanceGroups", NO_CONTROLLER.format(view.cluster_name))
     if len(found) > 1:
         yield Problem("InstanceGroups", CONTROLLERS.format(len(found)))
@@ -74,6 +76,23 @@ def login_groups(view: View) -> Iterator[Problem]:
     for entry in found[1:]:
         message = f"only one instance group may be Login, and {_name(found[0])} is"
         yield Problem(f"{entry.path}.SlurmConfig.NodeType", message)
+
+
+def slurm_config_on_update(view: View) -> Iterator[Problem]:
+    """An update whose Orchestrator configures Slurm, for groups none of which does."""
+    if lacks_slurm_config(view):
+        yield Problem("InstanceGroups", UPDATE_REQUIRED)
+
+
+def lacks_slurm_config(view: View) -> bool:
+    """Tell whether an update configures Slurm without any group that has a SlurmConfig."""
+    return (
+        view.operation == "UpdateCluster"
+        and not view.legacy
+        and "Slurm" in view.orchestrator
+        and bool(view.entries)
+        and not any("SlurmConfig" in entry.raw for entry in view.entries)
+    )
 
 
 def every_group_has_a_role(view: View) -> Iterator[Problem]:
@@ -171,8 +190,7 @@ def fsx_prerequisites(view: View) -> Iterator[Problem]:
     if where is None or not view.complete:
         return
     if "VpcConfig" not in view.raw and "VpcConfig" not in view.body:
-        message = "FSx filesystems are in your VPC, which only a cluster with VpcConfig can reach"
-        yield Problem("VpcConfig", message)
+        yield Problem("VpcConfig", FSX_IN_VPC)
     if not view.eks and not view.roles_unclear and not any(view.of_type("Controller")):
         yield Problem(
             where, "FSx filesystems need an instance group whose SlurmConfig has NodeType Controller"
@@ -247,6 +265,7 @@ def immutable(view: View) -> Iterator[Problem]:
 RULES: tuple[Rule, ...] = (
     orchestrator,
     one_form_of_configuration,
+    slurm_config_on_update,
     controller_groups,
     login_groups,
     every_group_has_a_role,

@@ -61,6 +61,11 @@ class View:
     previous_name: str = ""
 
     @property
+    def deleted(self) -> tuple[str, ...]:
+        """The sound part of `InstanceGroupsToDelete`."""
+        return tuple(name for name in self.body.get("InstanceGroupsToDelete", []) if isinstance(name, str))
+
+    @property
     def cluster_name(self) -> str:
         return str(self.body.get("ClusterName", ""))
 
@@ -106,8 +111,13 @@ def make(
     legacy: bool = False,
     previous: Mapping[str, Any] | None = None,
     previous_origin: str = "",
+    previous_complete: bool = True,
 ) -> View:
-    """Make the view of a request; `previous` is the valid CreateCluster form of what an update starts from."""
+    """Make the view of a request.
+
+    `previous` is the valid CreateCluster form of what an update starts from; it is not complete when it was itself
+    made of an update alone.
+    """
     own = _entries(raw, sound)
     if previous is None:
         return View(operation, raw, sound, tuple(own), operation == "CreateCluster", legacy)
@@ -122,14 +132,25 @@ def make(
         name = entry.sound.get("InstanceGroupName")
         if name in joined and joined[name].path not in {other.path for other in own}:
             old = joined[name]
-            joined[name] = Entry(entry.path, {**old.sound, **entry.sound}, {**old.raw, **entry.raw})
+            joined[name] = Entry(entry.path, _over(old.sound, entry.sound), _over(old.raw, entry.raw))
         elif name is None or name in joined:
             unnamed.append(entry)  # a second group of the same name stays visible to the rule that forbids it
         else:
             joined[name] = entry
     body = {**previous, **sound}
     entries = (*joined.values(), *unnamed)
-    return View(operation, raw, body, entries, True, legacy, before, str(previous.get("ClusterName", "")))
+    name = str(previous.get("ClusterName", ""))
+    return View(operation, raw, body, entries, previous_complete, legacy, before, name)
+
+
+def configures_slurm(raw: Mapping[str, Any]) -> bool:
+    """Tell whether a request as written configures Slurm itself, in whatever part of it."""
+    orchestrator, groups = raw.get("Orchestrator"), raw.get("InstanceGroups")
+    if isinstance(orchestrator, dict) and "Slurm" in orchestrator:
+        return True
+    return isinstance(groups, list) and any(
+        isinstance(entry, dict) and "SlurmConfig" in entry for entry in groups
+    )
 
 
 def effective_body(view: View) -> dict[str, Any]:
@@ -139,6 +160,13 @@ def effective_body(view: View) -> dict[str, Any]:
         body["ClusterName"] = view.previous_name
     body["InstanceGroups"] = [entry.sound for entry in view.entries]
     return body
+
+
+def _over(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Join a group's members with an update's; what an update says of the type stands for all that was said of it."""
+    ways = ("InstanceType", "InstanceRequirements")
+    replaced = ways if any(way in new for way in ways) else ()
+    return {**{key: value for key, value in old.items() if key not in replaced}, **new}
 
 
 def _entries(raw: Mapping[str, Any], sound: Mapping[str, Any]) -> list[Entry]:

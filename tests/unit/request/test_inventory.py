@@ -32,14 +32,16 @@ def problems_of(*edits: Edit) -> list[tuple[str, str]]:
     return [(problem.path, problem.message) for problem in caught.value.problems]
 
 
-def cluster(*edits: Edit, body: object = GUIDE, names: NodeNames = NodeNames.ADDRESS) -> Cluster:
+def cluster(*edits: Edit, body: Any = GUIDE, names: NodeNames = NodeNames.ADDRESS) -> Cluster:
     wanted = read(Source(json.dumps(body), "request.json"))
     return build(wanted, read_inventory(inventory(*edits)), names)
 
 
-def build_problems(*edits: Edit, names: NodeNames = NodeNames.ADDRESS) -> list[tuple[str, str]]:
+def build_problems(
+    *edits: Edit, body: Any = GUIDE, names: NodeNames = NodeNames.ADDRESS
+) -> list[tuple[str, str]]:
     with pytest.raises(InvalidInput) as caught:
-        cluster(*edits, names=names)
+        cluster(*edits, body=body, names=names)
     return [(problem.path, problem.message) for problem in caught.value.problems]
 
 
@@ -142,14 +144,95 @@ def test_what_differs_from_the_request_is_noted() -> None:
     assert len(found.computes) == 11
 
 
-def test_an_inventory_of_another_cluster_or_type_is_noted() -> None:
-    found = cluster(
-        put("ClusterConfig/ClusterName", "other"), put("InstanceGroups/3/InstanceType", "ml.c5.large")
-    )
+def test_an_inventory_of_another_type_is_noted() -> None:
+    found = cluster(put("InstanceGroups/3/InstanceType", "ml.c5.large"))
     assert [str(note) for note in found.notes] == [
-        "ClusterName: the request is for 'ml-training-cluster', the inventory of 'other'",
         "cpu-compute: 4 of its instances are ml.c5.large, ml.c5.18xlarge was requested",
     ]
+
+
+ARN = "arn:aws:sagemaker:us-west-2:111122223333:cluster/"
+
+
+def update(*groups: int, name: str = "ml-training-cluster", **members: Any) -> Any:
+    """An UpdateCluster body of some of the guide's groups."""
+    return {"ClusterName": name, "InstanceGroups": [GUIDE["InstanceGroups"][i] for i in groups], **members}
+
+
+def test_an_inventory_of_another_cluster_is_refused() -> None:
+    assert build_problems(put("ClusterConfig/ClusterName", "other")) == [
+        ("ClusterName", "the request is for 'ml-training-cluster', the inventory of 'other'")
+    ]
+    of_all = update(0, 1, 2, 3, name=f"{ARN}zzzzzzzzzzzz")
+    assert build_problems(body=of_all) == [
+        (
+            "ClusterName",
+            f"the request is for '{ARN}zzzzzzzzzzzz', the inventory of '{ARN}abcdefghijkl'",
+        )
+    ]
+    assert cluster(body={**of_all, "ClusterName": f"{ARN}abcdefghijkl"}).name == "ml-training-cluster"
+    own_arn = read(
+        Source(json.dumps(update(2, name=f"{ARN}zzzzzzzzzzzz")), "update.json"),
+        current=Source(json.dumps(GUIDE), "current.json"),
+    )
+    with pytest.raises(InvalidInput, match="cluster/zzzzzzzzzzzz', the inventory of"):
+        build(own_arn, read_inventory(inventory()))
+
+
+def test_a_cluster_has_a_name() -> None:
+    assert build_problems(drop("ClusterConfig"), body=update(0, 1, 2, 3, name=f"{ARN}abcdefghijkl")) == [
+        (
+            "ClusterName",
+            "is not known: the request has the cluster's ARN, and the inventory no ClusterConfig.ClusterName",
+        )
+    ]
+
+
+class TestUpdates:
+    """An UpdateCluster body names only what it changes."""
+
+    def refusal(self, body: Any) -> InvalidInput:
+        wanted = read(Source(json.dumps(body), "update.json"), update=True)
+        with pytest.raises(InvalidInput) as caught:
+            build(wanted, read_inventory(inventory()))
+        return caught.value
+
+    def test_alone_it_does_not_take_the_nodes_of_other_groups(self) -> None:
+        refusal = self.refusal(update(0, 2))
+        assert [str(problem) for problem in refusal.problems] == [
+            "login: has 1 instances in the inventory, and no SlurmConfig in the update",
+            "cpu-compute: has 4 instances in the inventory, and no SlurmConfig in the update",
+        ]
+        assert "give --current, the request that the cluster has now" in refusal.hint
+
+    @pytest.mark.parametrize("body", [update(2), update(1, 2, 3)])
+    def test_without_the_controller_it_is_not_told_that_there_is_none(self, body: Any) -> None:
+        assert self.refusal(body).problems[0].path == "controller"
+
+    def test_what_it_deletes_it_need_not_name(self) -> None:
+        wanted = read(Source(json.dumps(update(0, 2, 3, InstanceGroupsToDelete=["login"])), "update.json"))
+        found = build(wanted, read_inventory(inventory()))
+        assert (len(found.computes), found.logins) == (12, ())
+
+    def test_with_the_current_request_the_others_stay(self) -> None:
+        wanted = read(
+            Source(json.dumps(update(2)), "update.json"), current=Source(json.dumps(GUIDE), "current.json")
+        )
+        assert len(build(wanted, read_inventory(inventory())).computes) == 12
+
+    def test_a_current_request_that_is_itself_such_an_update_does_not_tell_all(self) -> None:
+        wanted = read(
+            Source(json.dumps(update(2)), "update.json"),
+            current=Source(json.dumps(update(0, InstanceGroupsToDelete=["old"])), "current.json"),
+        )
+        with pytest.raises(InvalidInput, match="does not say what the whole cluster is"):
+            build(wanted, read_inventory(inventory()))
+
+    def test_what_it_leaves_open_of_the_orchestrator_is_noted(self) -> None:
+        wanted = read(Source(json.dumps(update(0, 1, 2, 3)), "update.json"), update=True)
+        assert [str(note) for note in build(wanted, read_inventory(inventory())).notes] == [
+            "Orchestrator: is not in the update, so defaults are taken; with --current, what the cluster has now"
+        ]
 
 
 @pytest.mark.parametrize("name", ["all", "DEFAULT"])

@@ -27,6 +27,12 @@ FORM: dict[str, Any] = {
     "fsx_mountname": "abcdefgh",
 }
 
+CONFIGURATIONS = {
+    "slurm_database_secret_arn": "arn:aws:secretsmanager:us-west-2:111122223333:secret:slurm",
+    "slurm_database_endpoint": "db.example.internal",
+    "slurm_shared_directory": "/fsx/slurm",
+}
+
 WITHOUT_SLURM = [drop("Orchestrator")]
 WITHOUT_SLURM += [drop(f"{place}/SlurmConfig") for place in (CONTROLLER, LOGIN, GPU, CPU)]
 WITHOUT_SLURM += [drop(f"{place}/InstanceStorageConfigs") for place in (GPU, CPU)]
@@ -79,12 +85,7 @@ def test_openzfs_and_no_login_group() -> None:
 
 
 def test_several_controllers() -> None:
-    configurations = {
-        "slurm_database_secret_arn": "arn:aws:secretsmanager:us-west-2:111122223333:secret:slurm",
-        "slurm_database_endpoint": "db.example.internal",
-        "slurm_shared_directory": "/fsx/slurm",
-    }
-    found = load(form(put("slurm_configurations", configurations)), put(f"{CONTROLLER}/InstanceCount", 2))
+    found = load(form(put("slurm_configurations", CONFIGURATIONS)), put(f"{CONTROLLER}/InstanceCount", 2))
     assert found.groups[0].count == 2
 
 
@@ -133,6 +134,94 @@ def test_storage_in_the_request_needs_the_api_form() -> None:
     ]
 
 
+def test_its_filesystems_need_the_clusters_own_vpc() -> None:
+    assert problems_of(form(), drop("VpcConfig")) == [
+        ("VpcConfig", "FSx filesystems are in your VPC, which only a cluster with VpcConfig can reach")
+    ]
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_what_says_nothing_is_absent(nothing: str | None) -> None:
+    none = [put(key, nothing) for key in ("login_group", "fsx_dns_name", "fsx_mountname")]
+    found = load(form(*none), drop(LOGIN), drop("VpcConfig"))
+    assert not any(group.filesystems for group in found.groups)
+
+
+class TestUpdates:
+    """An update of a cluster whose roles are in the legacy form."""
+
+    CURRENT = guide(*WITHOUT_SLURM)
+
+    def update(
+        self, *groups: dict[str, Any], own: object = None, current: Any = None, **members: Any
+    ) -> request.Request:
+        body = {"ClusterName": "ml-training-cluster", "InstanceGroups": list(groups), **members}
+        return read(
+            Source(json.dumps(body), "update.json"),
+            legacy_source=Source(json.dumps(own), FILE_NAME) if own else None,
+            current=Source(json.dumps(current or self.CURRENT), "current.json"),
+            current_legacy_source=Source(json.dumps(FORM), FILE_NAME),
+        )
+
+    def test_the_roles_are_those_of_the_current_form(self, tmp_path: Path) -> None:
+        more = {**self.CURRENT["InstanceGroups"][2], "InstanceCount": 16}
+        found = self.update(more, InstanceGroupsToDelete=["cpu-compute"])
+        assert [(g.name, g.node_type.value, g.count, g.partition) for g in found.groups] == [
+            ("controller", "Controller", 1, None),
+            ("login", "Login", 1, None),
+            ("gpu-compute", "Compute", 16, "ml.p4d.24xlarge"),
+        ]
+        assert [fs.mount_path for fs in found.groups[2].filesystems] == ["/fsx"]
+
+    def test_the_form_lies_beside_the_current_request(self, tmp_path: Path) -> None:
+        more = {**self.CURRENT["InstanceGroups"][2], "InstanceCount": 16}
+        old, update = tmp_path / "old" / "request.json", tmp_path / "update.json"
+        old.parent.mkdir()
+        old.write_text(json.dumps(self.CURRENT))
+        old.with_name(FILE_NAME).write_text(json.dumps(FORM))
+        update.write_text(json.dumps({"ClusterName": "ml-training-cluster", "InstanceGroups": [more]}))
+        assert request.load_request(update, current=old).groups[2].count == 16
+
+    def test_a_new_group_has_its_role_in_a_new_form(self) -> None:
+        more = {**self.CURRENT["InstanceGroups"][3], "InstanceGroupName": "more"}
+        own = form(put("worker_groups/-", {"instance_group_name": "more", "partition_name": "p"}))
+        assert self.update(more, own=own).groups[4].partition == "p"
+        with pytest.raises(InvalidInput, match="'more' is neither controller_group, login_group nor"):
+            self.update(more)
+
+    def test_slurm_config_moves_the_cluster_away_from_the_form(self) -> None:
+        changed = {**GUIDE["InstanceGroups"][2], "InstanceCount": 16}
+        found = self.update(changed)
+        assert [(g.name, g.partition) for g in found.groups[2:]] == [
+            ("gpu-compute", "gpu-training"),
+            ("cpu-compute", None),
+        ]
+        with pytest.raises(InvalidInput, match="cannot include both a SLURM Orchestrator Config"):
+            self.update(changed, own=FORM)
+
+    def test_a_cluster_that_left_the_form_does_not_come_back(self) -> None:
+        with pytest.raises(
+            InvalidInput, match=r"update\.json(.|\n)*cannot include both a SLURM Orchestrator"
+        ):
+            self.update(self.CURRENT["InstanceGroups"][2], own=FORM, current=GUIDE)
+
+    def test_several_controllers_stay(self) -> None:
+        two = guide(*WITHOUT_SLURM, put(f"{CONTROLLER}/InstanceCount", 2))
+        own = form(put("slurm_configurations", CONFIGURATIONS))
+        found = self.update(two["InstanceGroups"][2], own=own, current=two)
+        assert found.groups[0].count == 2
+
+    def test_alone_an_update_need_not_have_every_group_of_the_form(self) -> None:
+        body = {"ClusterName": "ml-training-cluster", "InstanceGroups": self.CURRENT["InstanceGroups"][2:3]}
+        found = read(
+            Source(json.dumps(body), "update.json"),
+            legacy_source=Source(json.dumps(FORM), FILE_NAME),
+            update=True,
+        )
+        assert [(g.name, g.partition) for g in found.groups] == [("gpu-compute", "ml.p4d.24xlarge")]
+        assert not found.complete
+
+
 BROKEN: dict[str, tuple[list[Edit], list[tuple[str, str]]]] = {
     "version": ([put("version", "2.0.0")], [("version", "must be '1.0.0', got '2.0.0'")]),
     "version as a number": ([put("version", 1)], [("version", "must be '1.0.0', got 1")]),
@@ -178,6 +267,24 @@ BROKEN: dict[str, tuple[list[Edit], list[tuple[str, str]]]] = {
     "a worker without a partition": (
         [drop("worker_groups/0/partition_name")],
         [("worker_groups[0].partition_name", "is required")],
+    ),
+    "a partition that is null": (
+        [put("worker_groups/0/partition_name", None)],
+        [("worker_groups[0].partition_name", "must be a string, got null")],
+    ),
+    "members of another type that say nothing": (
+        [
+            put("login_group", 0),
+            put("fsx_dns_name", []),
+            put("fsx_mountname", False),
+            put("fsx_openzfs_dns_name", {}),
+        ],
+        [
+            ("login_group", "must be a string, got 0"),
+            ("fsx_dns_name", "must be a string, got a list"),
+            ("fsx_mountname", "must be a string, got false"),
+            ("fsx_openzfs_dns_name", "must be a string, got an object"),
+        ],
     ),
     "a partition that is no name": (
         [put("worker_groups/0/partition_name", "a\nInclude /etc/passwd")],

@@ -227,6 +227,21 @@ class TestUpdates:
                 current=source(guide(drop(LOGIN), drop("VpcConfig")), "current.json"),
             )
 
+    def test_slurm_is_configured_in_the_groups_too(self) -> None:
+        bare = {key: value for key, value in group("more", "Compute").items() if key != "SlurmConfig"}
+        body = self.body(bare, Orchestrator={"Slurm": {"SlurmConfigStrategy": "Merge"}})
+        assert problems_of(body) == [
+            ("InstanceGroups", "Update required to use SlurmConfig in InstanceGroups")
+        ]
+
+    def test_types_take_the_place_of_the_type_and_the_other_way_round(self) -> None:
+        types = {"InstanceRequirements": {"InstanceTypes": ["ml.c5.18xlarge", "ml.c5.9xlarge"]}}
+        cpu = {key: value for key, value in GUIDE["InstanceGroups"][3].items() if key != "InstanceType"}
+        found = read(source(self.body({**cpu, **types})), current=source(GUIDE, "current.json"))
+        assert found.groups[3].instance_types == ("ml.c5.18xlarge", "ml.c5.9xlarge")
+        back = read(source(self.body({**cpu, "InstanceType": "ml.c5.large"})), current=source(found.body))
+        assert back.groups[3].instance_types == ("ml.c5.large",)
+
     def test_names_twice_in_one_update(self) -> None:
         body = self.body(group("more", "Compute"), group("more", "Compute"))
         assert problems_of(body, GUIDE) == [
