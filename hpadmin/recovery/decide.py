@@ -25,6 +25,7 @@ from hpadmin.recovery.book import Book, Phase
 from hpadmin.recovery.faulty import candidate, looks_dead, remarks
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.policy import Policy
+from hpadmin.slurm.hostlist import fold
 from hpadmin.slurm.reader import NodeInfo
 
 
@@ -99,6 +100,11 @@ class _Decision:
     def _cluster_notices(self) -> Iterator[Notice]:
         if self.seen.instances is None:
             yield Notice("provider", f"the provider does not answer: {self.seen.provider_error}")
+        if self.seen.unknown:
+            names = fold(sorted(self.seen.unknown))
+            yield Notice(
+                "protected", f"agent.toml protects {names}, and Slurm has no such node: is it misspelt?"
+            )
         asking = [record for record in self.book.open.values() if record.phase is Phase.ASKING]
         if asking and self.seen.instances is None:
             names = ", ".join(sorted(record.node for record in asking))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -30,7 +31,9 @@ class Observation:
     node_recovery: bool = True
     """False where the cluster's NodeRecovery is None."""
     protected: frozenset[str] = frozenset()
-    """Controllers, and what the policy protects."""
+    """Controllers, the host that looks, and what the policy protects."""
+    unknown: frozenset[str] = frozenset()
+    """Names that the policy protects, and no node has."""
     unreachable: Mapping[str, float] = field(default_factory=dict)
     """Node to the time since when connecting to its slurmd fails."""
 
@@ -53,13 +56,15 @@ def observe_slurm(reader: SlurmReader, *, at: float, protected: Iterable[str] = 
     # Jobs first: a job that starts between the two reads shows in the state of its nodes.
     jobs = reader.jobs()
     nodes = {node.name: node for node in reader.nodes()}
-    configuration = reader.configuration()
+    named = tuple(protected)
+    found = on_hosts(nodes.values(), {*named, *controllers(reader.configuration()), socket.gethostname()})
     return Observation(
         at=at,
         nodes=nodes,
         jobs=jobs,
         jobs_on=jobs_by_node(jobs),
-        protected=frozenset(protected) | controllers(nodes.values(), configuration),
+        protected=frozenset().union(*found.values()),
+        unknown=frozenset(name for name in named if not found[name]),
     )
 
 
@@ -118,12 +123,33 @@ def match_instances(
     return matched
 
 
-def controllers(nodes: Iterable[NodeInfo], configuration: Mapping[str, str]) -> frozenset[str]:
-    """Return the nodes that also are hosts of slurmctld, by ``SlurmctldHost[n]`` (``name`` or ``name(address)``)."""
+def controllers(configuration: Mapping[str, str]) -> frozenset[str]:
+    """Return the hosts of slurmctld, by ``SlurmctldHost[n]`` (``name`` or ``name(address)``)."""
     hosts = set[str]()
     for key, value in configuration.items():
         if key.startswith("SlurmctldHost"):
             name, _, address = value.partition("(")
             hosts |= {name.strip(), address.rstrip(")").strip()}
-    hosts.discard("")
-    return frozenset(node.name for node in nodes if hosts & {node.name, node.hostname, node.address})
+    return frozenset(hosts - {""})
+
+
+def on_hosts(nodes: Iterable[NodeInfo], hosts: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Return for each host the nodes that are it, by name, host name or address; whatever domain is told of either.
+
+    >>> from hpadmin.slurm.states import NodeState
+    >>> on_hosts([NodeInfo("head", NodeState.parse("IDLE"))], ["head.example.com"])
+    {'head.example.com': frozenset({'head'})}
+    """
+    names = {host: _short(host) for host in hosts}
+    found: dict[str, set[str]] = {short: set() for short in names.values()}
+    for node in nodes:
+        for known in (node.name, node.hostname, node.address):
+            if known and (short := _short(known)) in found:
+                found[short].add(node.name)
+    return {host: frozenset(found[short]) for host, short in names.items()}
+
+
+def _short(host: str) -> str:
+    """A host's name without its domain; an address as it is."""
+    name = host.partition(".")[0]
+    return (host if name.isdigit() else name).lower()

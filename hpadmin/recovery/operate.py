@@ -70,7 +70,9 @@ def check_orderable(names: Iterable[str], action: Repair, seen: Observation) -> 
         node = seen.nodes[name]
         if name in seen.protected:
             problems.append(
-                Problem(name, f"is a controller or protected: hpadmin does not {action.value} it")
+                Problem(
+                    name, f"is a controller, protected or this very host: hpadmin does not {action.value} it"
+                )
             )
         elif node.state.kept_out and reasons.read(node.reason).owner is Owner.FOREIGN:
             who = f"{node.reason_user} keeps" if node.reason_user else "somebody keeps"

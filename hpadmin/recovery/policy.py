@@ -6,7 +6,7 @@ Times are seconds. The defaults follow HyperPod where it has a public behaviour,
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from hpadmin.nodes.provider import Repair
 from hpadmin.recovery import tables
 from hpadmin.recovery.resume import limits
 from hpadmin.recovery.resume.limits import Limits
+from hpadmin.slurm.hostlist import HostlistError, expand
 
 INTERVAL = 2.0
 """Seconds between two looks: what a dead node costs at most before anybody looks at it. A look is a few RPCs."""
@@ -65,7 +66,7 @@ class Policy:
     actions: Mapping[str, Repair] = field(default_factory=dict)
     """Repairs other than the fault table's for what the agent notices from outside (`OUTSIDE`), by fault code."""
     protected: tuple[str, ...] = ()
-    """Nodes never touched, beside the controllers."""
+    """Nodes never touched, beside the controllers and the agent's own host. The table has hostlists."""
 
     @staticmethod
     def read(data: object, path: str = "policy") -> tuple[Policy, list[Problem]]:
@@ -73,11 +74,25 @@ class Policy:
         values, problems = tables.read(Policy, data, path)
         if "actions" in values:
             problems += _actions(values["actions"], f"{path}.actions")
+        if "protected" in values:
+            values["protected"], wrong = _expanded(values["protected"], f"{path}.protected")
+            problems += wrong
         if problems:
             return Policy(), problems
         if "actions" in values:
             values["actions"] = {code: Repair(action) for code, action in values["actions"].items()}
         return Policy(**values), []
+
+
+def _expanded(hostlists: Iterable[str], path: str) -> tuple[tuple[str, ...], list[Problem]]:
+    names: dict[str, None] = {}
+    problems = []
+    for text in hostlists:
+        try:
+            names |= dict.fromkeys(expand(text))
+        except HostlistError as error:
+            problems.append(Problem(path, error.message))
+    return tuple(names), problems
 
 
 def _actions(value: Any, path: str) -> list[Problem]:

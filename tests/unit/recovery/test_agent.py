@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from hpadmin.recovery.agent import HOLD, Agent
 from hpadmin.recovery.book import Origin, Phase
 from hpadmin.recovery.journal import Journal, LostLeadership
 from hpadmin.recovery.leadership import StandsBy, leadership
-from hpadmin.recovery.observe import Observation
+from hpadmin.recovery.observe import Observation, observe_slurm
 from hpadmin.recovery.policy import Policy
 from hpadmin.slurm.control import NewState
+from hpadmin.slurm.reader import NodeInfo
+from hpadmin.slurm.states import NodeState
 from hpadmin.slurm.text import parse_nodes
 from tests.unit.recovery.world import World
 
@@ -494,6 +497,31 @@ def test_a_controller_is_never_touched(tmp_path: Path) -> None:
     site.run(300)
     assert not world.calls
     assert "never touched" in site.notices()["protected:head"]
+
+
+@pytest.mark.parametrize("name", ["head", "HEAD.example.com", "n2", "10.0.0.7"])
+def test_the_hosts_of_slurmctld_the_agents_own_and_those_of_the_policy_are_protected(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = NodeState.parse("IDLE")
+    nodes = [NodeInfo("n1", state), NodeInfo("n2", state, hostname="head", address="10.0.0.7")]
+    monkeypatch.setattr(World, "nodes", lambda _: nodes)
+    world = World()
+    assert observe_slurm(world, at=1, protected=[name, "nosuch"]).protected == {"n2"}
+    assert observe_slurm(world, at=1, protected=[name, "nosuch"]).unknown == {"nosuch"}
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    assert observe_slurm(world, at=1).protected == {"n2"}
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(World, "configuration", lambda _: {"SlurmctldHost[0]": f"{name}(10.9.9.9)"})
+    assert observe_slurm(world, at=1).protected == {"n2"}
+
+
+def test_a_protected_name_that_no_node_has_is_told(tmp_path: Path) -> None:
+    site = Site(tmp_path, World(3), Policy(protected=("n1", "n9", "n8")))
+    site.run(10)
+    assert site.notices() == {
+        "protected": "agent.toml protects n[8-9], and Slurm has no such node: is it misspelt?"
+    }
 
 
 def test_slurm_away_changes_nothing(site: Site) -> None:

@@ -67,7 +67,7 @@ def test_what_may_not_be_ordered(world: World) -> None:
         operate.check_orderable(["n0", "n1", "n2"], Repair.REPLACE, seen)
     assert problems(caught) == [
         "n0: alice keeps it out: 'bad PSU'; have that settled first",
-        "n1: is a controller or protected: hpadmin does not replace it",
+        "n1: is a controller, protected or this very host: hpadmin does not replace it",
     ]
 
 

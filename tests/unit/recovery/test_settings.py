@@ -64,6 +64,15 @@ def test_mistakes_are_told_all_at_once(tmp_path: Path) -> None:
     ]
 
 
+def test_protected_nodes_are_hostlists(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text('[policy]\nprotected = ["gpu-[001-002]", "login"]\n')
+    assert Settings.load(path).policy.protected == ("gpu-001", "gpu-002", "login")
+    path.write_text('[policy]\nprotected = ["gpu-[001-"]\n')
+    with pytest.raises(InvalidInput, match=r"policy\.protected: "):
+        Settings.load(path)
+
+
 def test_the_limits_of_resume_are_taken(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
     path.write_text("[resume]\nresumes = 0\nservice = 600\ndiagnosis = 10\n")
