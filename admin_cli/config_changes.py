@@ -269,6 +269,8 @@ def _plan(store: History, inputs: RequestInputs, site: SiteInputs, strategy: str
     cluster = inputs.cluster()
     options = site.options()
     rendered = desired.render_all(cluster, options)
+    for note in cluster.notes:
+        say(f"note: {note}")
     for warning in rendered.warnings:
         say(f"warning: {warning}")
     unfinished = store.unfinished()

@@ -74,6 +74,14 @@ def test_a_plan_has_the_agreed_members_and_exit_code_3(site: Site) -> None:
     assert list(site.conf.iterdir()) == []
 
 
+@pytest.mark.parametrize("verb", ["plan", "apply"])
+def test_what_differs_between_request_and_inventory_is_told(site: Site, verb: str) -> None:
+    site.request["InstanceGroups"][2]["InstanceCount"] = 16
+    words = {"plan": (), "apply": ("--yes", "--no-reconfigure")}
+    done = site.for_request(verb, *words[verb], "-o", "json")
+    assert "note: gpu-compute: has 8 instances, 16 were requested\n" in done.stderr
+
+
 def test_a_password_that_others_can_read_is_a_change_of_its_own(site: Site) -> None:
     password = site.folder / "password"
     password.write_text("secret\n")
