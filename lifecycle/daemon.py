@@ -10,7 +10,7 @@ from hpadmin.errors import OperationFailed
 from lifecycle.initscripts import Daemon, script
 from lifecycle.machine import Machine
 from lifecycle.retry import Clock
-from lifecycle.services import manager, processes
+from lifecycle.services import Services, manager, processes
 from lifecycle.step import File, Transient
 from lifecycle.words import Words, last_words
 
@@ -40,6 +40,10 @@ class Running:
     """Beginnings of errors in `log` after which no waiting helps: what it was configured with is refused."""
     advice: str = ""
     """What to do about one of `vain`."""
+    checked_by: tuple[str, ...] = ()
+    """A command that checks its configuration. With one, the daemon is told to read that anew, and is never stopped."""
+    pid_file: str = ""
+    """Where it notes its number, if others have the same name: sshd's are people's sessions."""
     timeout: float = 60.0
     clock: Clock = field(default_factory=Clock)
 
@@ -47,10 +51,10 @@ class Running:
         services = manager(machine)
         if not services.known(self.service):
             return f"start {self.service}, which is not installed"
-        if not processes(machine, self.program):
+        if not self._runs(machine):
             return f"start {self.service}"
         if self._outdated(machine):
-            return f"restart {self.service}, whose configuration changed"
+            return f"{'reload' if self.checked_by else 'restart'} {self.service}, whose configuration changed"
         if not services.enabled(self.service):
             return f"let {self.service} start at boot"
         return None if self._answers(machine) else f"wait for {self.service}"
@@ -65,14 +69,9 @@ class Running:
         if not services.enabled(self.service):
             services.enable(self.service)
         digest = self._digest(machine)
-        current = bool(processes(machine, self.program)) and not self._outdated(machine)
-        if processes(machine, self.program) and not current:
-            stop(machine, self.service, self.program, self.clock)
         words = Words(machine, self.log) if self.log else None
-        if not current:
-            # One that runs again by itself, as on a machine that is still booting, has read what is there.
-            if not processes(machine, self.program):
-                services.start(self.service)
+        if not self._runs(machine) or self._outdated(machine):
+            self._anew(machine, services)
             # Before it answers: one that waits for others, as slurmdbd does for its database, is not started anew.
             if self.reads:
                 machine.write(self._record, digest, mode=0o600)
@@ -80,6 +79,24 @@ class Running:
             raise Transient(
                 f"{self.service} does not work {self.timeout:g} s after its start{self._why(machine)}"
             )
+
+    def _anew(self, machine: Machine, services: Services) -> None:
+        """Let it run with its present configuration."""
+        if self.checked_by:
+            machine.runner.run(self.checked_by, timeout=60).check()
+            if self._runs(machine):
+                services.reload(self.service)
+                return
+        elif self._runs(machine):
+            stop(machine, self.service, self.program, self.clock)
+        # One that runs again by itself, as on a machine that is still booting, has read what is there.
+        if not self._runs(machine):
+            services.start(self.service)
+
+    def _runs(self, machine: Machine) -> bool:
+        found = own_processes(machine, self.service, self.program)
+        noted = machine.read(self.pid_file) if self.pid_file else None
+        return bool(found) if noted is None else noted.decode(errors="replace").strip() in map(str, found)
 
     def _outdated(self, machine: Machine) -> bool:
         """Tell whether a file changed since the daemon's start, or nobody knows: a run was killed before it told."""
@@ -101,14 +118,14 @@ class Running:
             log.warning("  %s says: %s", self.service, said)
             if said.startswith(self.vain):
                 # It would ask again and again, and hears no order to end meanwhile (see `stop`).
-                kill(machine, self.program)
+                kill(machine, self.service, self.program)
                 raise OperationFailed(f"{self.service} is refused: {said}", hint=self.advice)
             if said.startswith("fatal:"):
                 raise Transient(f"{self.service} ended: {said}")
         return False
 
     def _answers(self, machine: Machine) -> bool:
-        if not processes(machine, self.program):
+        if not self._runs(machine):
             return False
         if not self.probe:
             return True
@@ -133,7 +150,7 @@ class Stopped:
         services = manager(machine)
         if not services.known(self.service):
             return None
-        if processes(machine, self.program):
+        if own_processes(machine, self.service, self.program):
             return f"stop {self.service}"
         return f"keep {self.service} from starting at boot" if services.enabled(self.service) else None
 
@@ -168,20 +185,25 @@ def stop(machine: Machine, service: str, program: str, clock: Clock) -> None:
     (start-stop-daemon(8), --exec): hence the order is given by process, too.
     """
     manager(machine).stop(service)
-    if left := processes(machine, program):
+    if left := own_processes(machine, service, program):
         _signal(machine, "TERM", left)
-    if clock.wait_until(lambda: not processes(machine, program), _HEEDS):
+    if clock.wait_until(lambda: not own_processes(machine, service, program), _HEEDS):
         return
     log.warning("%s does not stop within %g s: killing it", service, _HEEDS)
-    kill(machine, program)
-    if not clock.wait_until(lambda: not processes(machine, program), 10):
+    kill(machine, service, program)
+    if not clock.wait_until(lambda: not own_processes(machine, service, program), 10):
         raise OperationFailed(f"{service} does not stop")
 
 
-def kill(machine: Machine, program: str) -> None:
+def kill(machine: Machine, service: str, program: str) -> None:
     """Kill a service's processes, if there are any."""
-    if found := processes(machine, program):
+    if found := own_processes(machine, service, program):
         _signal(machine, "KILL", found)
+
+
+def own_processes(machine: Machine, service: str, program: str) -> list[int]:
+    """Return the processes of a service whose program is `program`; where systemd runs, those of its unit alone."""
+    return manager(machine).own(service, processes(machine, program))
 
 
 def _signal(machine: Machine, signal: str, ids: list[int]) -> None:

@@ -42,6 +42,14 @@ class Services(Protocol):
         """Stop the service. Raises OperationFailed."""
         ...
 
+    def reload(self, service: str) -> None:
+        """Let the service read its configuration anew. Raises OperationFailed."""
+        ...
+
+    def own(self, service: str, ids: list[int]) -> list[int]:
+        """Return which of these processes may be the service's; others are none of our business."""
+        ...
+
 
 def manager(machine: Machine) -> Services:
     """Return the service manager that this machine has."""
@@ -86,6 +94,19 @@ class Systemd:
     def stop(self, service: str) -> None:
         self._do("stop", service)
 
+    def reload(self, service: str) -> None:
+        self._do("reload", service)
+
+    def own(self, service: str, ids: list[int]) -> list[int]:
+        # Users run programs of any name; those of a unit are in its control group (cgroups(7), /proc/pid/cgroup).
+        return [one for one in ids if f"/{service}.service" in self._groups(one)]
+
+    def _groups(self, process: int) -> str:
+        try:
+            return (self.machine.read(f"/proc/{process}/cgroup") or b"").decode(errors="replace")
+        except ProcessLookupError:  # it ended while we looked
+            return ""
+
     def _says(self, *arguments: str) -> bool:
         return self.machine.runner.run(["systemctl", *arguments], timeout=_SECONDS).returncode == 0
 
@@ -118,6 +139,12 @@ class SystemV:
 
     def stop(self, service: str) -> None:
         self._run("service", service, "stop")
+
+    def reload(self, service: str) -> None:
+        self._run("service", service, "reload")
+
+    def own(self, service: str, ids: list[int]) -> list[int]:
+        return ids
 
     def _run(self, *argv: str) -> None:
         self.machine.launcher.run(argv, timeout=_SECONDS).check()

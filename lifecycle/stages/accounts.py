@@ -345,7 +345,13 @@ def ssh(situation: Situation) -> Iterator[Step]:
         ]
     yield Directory("/run/sshd")
     yield File(SSHD_CONFIG, "".join(f"{line}\n" for line in lines))
-    yield Running("ssh", "sshd", reads=(SSHD_CONFIG, HOST_KEY))
+    yield Running(
+        "ssh",
+        "sshd",
+        reads=(SSHD_CONFIG, HOST_KEY),
+        checked_by=("/usr/sbin/sshd", "-t"),
+        pid_file="/run/sshd.pid",
+    )
 
 
 def entry_of(machine: Machine, database: str, name: str) -> list[str] | None:

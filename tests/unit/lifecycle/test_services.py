@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +17,17 @@ from lifecycle.initscripts import AGENT, RESTD, Daemon, script
 from lifecycle.machine import Machine
 from lifecycle.packages import Packages
 from lifecycle.services import SystemV, processes
-from lifecycle.stages import extras, inventory
+from lifecycle.stages import accounts, extras, inventory
 from lifecycle.step import Transient
-from tests.unit.lifecycle.support import Hands, Recorder, machine, situation
+from tests.unit.lifecycle.support import Answer, Hands, Recorder, machine, situation
 
 
-def process(root: Path, pid: int, name: str, *, state: str = "S", namespaces: str = "") -> None:
+def process(
+    root: Path, pid: int, name: str, *, state: str = "S", namespaces: str = "", unit: str = ""
+) -> None:
     folder = root / f"proc/{pid}"
     folder.mkdir(parents=True)
+    (folder / "cgroup").write_text(f"0::/{unit}\n")
     (folder / "status").write_text(f"Name:\t{name}\nState:\t{state} (x)\nNSpid:\t{pid}{namespaces}\n")
 
 
@@ -61,8 +65,7 @@ def sysv(root: Path) -> tuple[Machine, list[str]]:
             case ("service", _, "stop"):
                 done.append("stop")
                 for entry in (root / "proc").iterdir():
-                    (entry / "status").unlink()
-                    entry.rmdir()
+                    shutil.rmtree(entry)
             case ("update-rc.d", _, "enable"):
                 (root / "etc/rc2.d/S01slurmd").touch()
             case ("update-rc.d", _, "disable"):
@@ -213,6 +216,72 @@ def test_a_daemon_that_its_script_does_not_find_is_told_to_end(tmp_path: Path) -
     stop(host, "sackd", "sackd", clock.clock())
     assert recorder.calls == [("service", "sackd", "stop"), ("kill", "-TERM", "7")]
     assert clock.slept == []
+
+
+def sshd(root: Path, answer: Answer) -> tuple[Machine, Recorder]:
+    """A machine whose sshd serves two people: their sessions are processes of that name, as before OpenSSH 9.8."""
+    host, recorder = machine(root, answer)
+    (root / "etc/init.d").mkdir(parents=True)
+    (root / "etc/init.d/ssh").touch()
+    (root / "etc/rc2.d").mkdir()
+    (root / "etc/rc2.d/S01ssh").touch()
+    (root / "run").mkdir()
+    (root / "run/sshd.pid").write_text("100\n")
+    process(root, 100, "sshd", unit="system.slice/ssh.service")
+    process(root, 200, "sshd", unit="user.slice/user-0.slice/session-1.scope")
+    process(root, 201, "sshd", unit="system.slice/ssh.service")
+    return host, recorder
+
+
+@pytest.mark.parametrize(
+    ("systemd", "reload"), [(False, ("service", "ssh", "reload")), (True, ("systemctl", "reload", "ssh"))]
+)
+def test_sshd_takes_in_its_configuration_and_nobodys_session_ends(
+    tmp_path: Path, systemd: bool, reload: tuple[str, ...]
+) -> None:
+    host, recorder = sshd(tmp_path, lambda argv, stdin: Completed(argv, 0, "", ""))
+    if systemd:
+        (tmp_path / "run/systemd/system").mkdir(parents=True)
+    step = next(one for one in accounts.ssh(situation(tmp_path)) if isinstance(one, Running))
+    assert step.lacking(host) == "reload ssh, whose configuration changed"
+    step.make(host)
+    assert step.lacking(host) is None
+    assert [call for call in recorder.calls if call[1] not in ("cat", "is-enabled")] == [
+        ("/usr/sbin/sshd", "-t"),
+        reload,
+    ]
+
+
+def test_a_configuration_that_sshd_refuses_is_told_and_it_goes_on_with_the_old_one(tmp_path: Path) -> None:
+    host, recorder = sshd(tmp_path, lambda argv, stdin: Completed(argv, 255, "", "line 3: Bad option"))
+    step = next(one for one in accounts.ssh(situation(tmp_path)) if isinstance(one, Running))
+    with pytest.raises(OperationFailed, match="sshd -t exited 255 and said: line 3: Bad option"):
+        step.make(host)
+    assert recorder.calls == [("/usr/sbin/sshd", "-t")]
+
+
+def test_sessions_are_no_sshd(tmp_path: Path) -> None:
+    host, _ = sshd(tmp_path, lambda argv, stdin: Completed(argv, 0, "", ""))
+    step = next(one for one in accounts.ssh(situation(tmp_path)) if isinstance(one, Running))
+    (tmp_path / "proc/100/status").unlink()
+    assert step.lacking(host) == "start ssh"
+
+
+def test_where_systemd_runs_only_what_is_of_the_unit_is_stopped(tmp_path: Path) -> None:
+    def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        if argv[0] == "kill":
+            (tmp_path / "proc/7/status").unlink()
+        return Completed(argv, 0, "", "")
+
+    host, recorder = machine(tmp_path, answer)
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    process(tmp_path, 7, "mariadbd", unit="system.slice/mariadb.service")
+    process(tmp_path, 8, "mariadbd", unit="user.slice/user-2001.slice/session-3.scope")
+    step = Stopped("mariadb", "mariadbd", clock=Hands().clock())
+    assert step.lacking(host) == "stop mariadb"
+    step.make(host)
+    assert [call for call in recorder.calls if call[0] == "kill"] == [("kill", "-TERM", "7")]
+    assert step.lacking(host) == "keep mariadb from starting at boot"  # is-enabled says yes here
 
 
 def test_a_daemon_that_cannot_even_be_killed_is_told(tmp_path: Path) -> None:
