@@ -69,6 +69,10 @@ class Site:
         unheard = [event for event in events if event["text"] == "no trace of the request"]
         return self.kinds(node).count("asking") - len(unheard)
 
+    def lives(self, pid: str) -> bool:
+        """Whether the controller has a process of that number."""
+        return self.lab.runner(self.controller).run(["kill", "-0", pid], timeout=120).returncode == 0
+
     def in_service(self, node: str) -> bool:
         found = self.reader.node(node)
         return found is not None and found.state.schedulable
@@ -108,10 +112,14 @@ def site() -> Iterator[Site]:
             180,
             "a report from every node",
         )
-        try:
-            yield made
-        finally:
-            sys.stderr.write(made.run("cat", LOG))
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _told(site: Site) -> Iterator[None]:
+    """What the agent said, for whoever looks into a test that failed."""
+    yield
+    sys.stderr.write(site.run("tail", "-n", "200", LOG))
 
 
 def test_four_faults_at_once_and_slurmctld_restarted(site: Site) -> None:
