@@ -177,7 +177,10 @@ def test_people_ask_and_the_agent_is_killed_in_the_middle(site: Site) -> None:
         labs.login(site.lab, "scancel", str(job))
         # Its next machine has been made: the agent that did it goes, and nobody on the host takes part.
         labs.wait_until(lambda: site.instance(replaced) != old, PATIENCE, "another instance")
-        site.run("sh", "-c", "kill -9 $(cat /run/hpadmin-agent.pid)")
+        # One that is about to die is one that runs, to the script that starts it.
+        pid = site.run("cat", "/run/hpadmin-agent.pid").strip()
+        site.run("kill", "-9", pid)
+        labs.wait_until(lambda: not site.lives(pid), 120, "the agent is dead")
         site.run("service", "hpadmin-agent", "start")
         labs.wait_until(lambda: site.in_service(replaced), PATIENCE, f"{replaced} back")
         ended = order.wait(PATIENCE)
