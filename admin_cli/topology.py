@@ -185,8 +185,8 @@ def place(
       hpadmin topology place -N 16 --switches 1 -p train --conf-dir /opt/slurm/etc
     """
     from hpadmin.slurm.hostlist import expand, fold
-    from hpadmin.topology.advise import alternatives, fragmentation
-    from hpadmin.topology.offline import parse_gres, with_busy, with_down
+    from hpadmin.topology.advise import Alternatives, alternatives, fragmentation
+    from hpadmin.topology.offline import requested_gres, with_busy, with_down
     from hpadmin.topology.placement import Planner, Request
 
     if conf_dir is not None and topology_file is not None:
@@ -201,7 +201,7 @@ def place(
         switches or 0,
         partition,
         constraint,
-        parse_gres(gres),
+        requested_gres(gres),
         tuple(expand(nodelist)),
         tuple(expand(exclude)),
         spread_segments,
@@ -209,7 +209,7 @@ def place(
     )
     planner = Planner(snapshot)
     placement = planner.place(request)
-    others = () if placement.result == "starts" else alternatives(planner, request)
+    others = Alternatives((), False) if placement.result == "starts" else alternatives(planner, request)
     left = fragmentation(planner, placement, request) if placement.result == "starts" else None
     if output == "json":
         print_json(
@@ -219,7 +219,8 @@ def place(
                 "blocks": list(placement.blocks),
                 "reason": placement.why or placement.slurm_says,
                 "slurm_says": placement.slurm_says,
-                "alternatives": [{**asdict(other), "options": other.options} for other in others],
+                "alternatives": [{**asdict(other), "options": other.options} for other in others.found],
+                "alternatives_cut_off": others.cut_off,
                 "topology": placement.topology,
                 "slurm_release": str(snapshot.release),
                 "fragmentation": None if left is None else asdict(left),
@@ -242,12 +243,16 @@ def place(
     click.echo("would wait" if placement.result == "pending" else "would be rejected")
     click.echo(f"  because {placement.why or placement.slurm_says}")
     click.echo(f"  Slurm says: {placement.slurm_says}")
-    for other in others:
+    for other in others.found:
         click.echo(
             f"  would start now: sbatch {other.options}  (in {_many(other.blocks, placement.topology)})"
         )
-    if not others:
-        click.echo("  no other size of this job would start now")
+    if not others.found:
+        click.echo(
+            "  no other size of this job was found to start now; there may be some, not all were tried"
+            if others.cut_off
+            else "  no other size of this job would start now"
+        )
 
 
 def _many(count: int, topology: str) -> str:

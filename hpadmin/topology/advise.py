@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from hpadmin.topology.graph import BlockTopology
@@ -10,6 +11,11 @@ from hpadmin.topology.placement.state import Placement, Request
 
 MAX_TRIES = 64
 """Placements that a search for alternatives may cost."""
+
+MAX_NODES = 200_000
+"""Nodes that these placements may look at together: on large clusters fewer are tried, so that the answer comes."""
+
+MIN_TRIES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,15 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternatives:
+    """What a search for other sizes found."""
+
+    found: tuple[Alternative, ...]
+    cut_off: bool
+    """Whether it ended before all sizes were looked at: there may be others."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fragmentation:
     """How the free nodes lie over the base blocks, before and after a placement."""
 
@@ -41,40 +56,42 @@ class Fragmentation:
     (``topology_p_get_fragmentation``, 26.05)."""
 
 
-def alternatives(planner: Planner, request: Request, limit: int = 4) -> tuple[Alternative, ...]:
+def alternatives(planner: Planner, request: Request, limit: int = 4) -> Alternatives:
     """Other ``-N`` and ``--segment`` that would start now: the same nodes in other segments first, then
     fewer.
 
     The largest segments come first, since a user asked for segments to keep nodes together."""
     found: list[Alternative] = []
-    for candidate in _candidates(planner, request)[:MAX_TRIES]:
-        if len(found) >= limit:
+    tries = max(MIN_TRIES, min(MAX_TRIES, MAX_NODES // max(1, len(planner.snapshot.nodes))))
+    for candidate in _candidates(planner, request):
+        if len(found) >= limit or (found and found[-1].nodes < request.nodes):
             break
-        if candidate.nodes < request.nodes and any(one.nodes < request.nodes for one in found):
-            break
-        placed = planner.place(candidate)
-        if placed.result == "starts":
+        if not tries:
+            return Alternatives(tuple(found), cut_off=True)
+        tries -= 1
+        placed = planner.start(candidate)
+        if placed is not None:
             found.append(Alternative(candidate.nodes, candidate.segment, len(placed.blocks)))
-    return tuple(found)
+    return Alternatives(tuple(found), cut_off=False)
 
 
-def _candidates(planner: Planner, request: Request) -> list[Request]:
-    partition = request.partition
-    topology = planner.snapshot.topologies.of_partition(partition).topology
-    blocks = isinstance(topology, BlockTopology)
-    found: list[Request] = []
-    if blocks and not request.nodelist:
-        divisors = [size for size in range(request.nodes, 0, -1) if request.nodes % size == 0]
-        for segment in divisors:
-            if segment != request.segment:
-                found.append(replace(request, segment=segment if segment < request.nodes else 0))
-    free = planner.free_mask(request).bit_count()
-    top = min(request.nodes - 1, free)
-    step = request.segment if request.segment and request.nodes % request.segment == 0 else 1
-    floor = max(len(request.nodelist), 1)
-    for nodes in range(top - top % step, floor - 1, -step):
-        found.append(replace(request, nodes=nodes))
-    return found
+def _candidates(planner: Planner, request: Request) -> Iterator[Request]:
+    """Requests of other sizes that the number of free nodes does not rule out."""
+    topology = planner.snapshot.topologies.of_partition(request.partition).topology
+    sizes = planner.sizes(request)
+    possible = planner.screen(request)
+    if isinstance(topology, BlockTopology) and not request.nodelist and request.nodes in sizes:
+        for size in range(request.nodes, 0, -1):
+            segment = size if size < request.nodes else 0
+            candidate = replace(request, segment=segment)
+            if not request.nodes % size and segment != request.segment and possible(candidate):
+                yield candidate
+    step = request.segment or 1
+    top = min(request.nodes, sizes.stop) - 1
+    for nodes in range(top - top % step, max(len(request.nodelist), sizes.start) - 1, -step):
+        candidate = replace(request, nodes=nodes)
+        if possible(candidate):
+            yield candidate
 
 
 def fragmentation(planner: Planner, placement: Placement, request: Request) -> Fragmentation | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from hpadmin.errors import InvalidInput, Problem
+from hpadmin.slurm.command import printable
 from hpadmin.slurm.hostlist import expand
 from hpadmin.slurmconf.records import Record
 from hpadmin.slurmconf.view import View, view
@@ -153,7 +155,7 @@ def _node(name: str, get: Callable[..., str], down: Record | None) -> NodeView:
         weight=_number(get("weight"), 1),
         features=frozenset(part.strip() for part in get("feature").split(",") if part.strip()),
         gres=parse_gres(get("gres")),
-        reason="" if down is None else down.get("reason"),
+        reason="" if down is None else printable(down.get("reason")),
     )
 
 
@@ -207,6 +209,28 @@ def parse_gres(text: str) -> dict[str, int]:
             key = ":".join(fields[:2])
             found[key] = found.get(key, 0) + count
     return found
+
+
+_REQUESTED = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(:[A-Za-z_][A-Za-z0-9_.-]*)?(:\d+[KkMmGg]?)?")
+
+
+def requested_gres(text: str) -> dict[str, int]:
+    """What ``--gres`` asks of each node: ``gpu:8,nvme``, by name and by name and type. Raises InvalidInput.
+
+    >>> requested_gres("gpu:h100:8")
+    {'gpu': 8, 'gpu:h100': 8}
+    """
+    parts = [] if text.strip().lower() in ("", "none") else text.split(",")
+    wrong = [part for part in parts if not _REQUESTED.fullmatch(part.strip())]
+    if wrong:
+        raise InvalidInput(
+            "generic resources that cannot be read",
+            [
+                Problem("--gres", f"expected name[:type][:count], such as gpu:8, got {part!r}")
+                for part in wrong
+            ],
+        )
+    return parse_gres(",".join(parts))
 
 
 def _suffixed(text: str) -> int:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_marks
 
 from hpadmin.topology.placement.state import JobView, Snapshot
-from hpadmin.topology.units import Cell, Condition, Overview, Unit, overviews
+from hpadmin.topology.units import Cell, Condition, Overview, Unit, overviews, visible
 
 FILL = {
     Condition.IDLE: "#1f8a5b",
@@ -86,6 +86,11 @@ def page(snapshot: Snapshot, title: str = "") -> str:
         "<style>body{margin:0;background:#0d1422}svg{display:block;width:100%;height:auto}</style>"
         f"</head><body>\n{svg}</body></html>\n"
     )
+
+
+def escape(text: str) -> str:
+    """`text` as XML may hold it."""
+    return escape_marks(visible(text))
 
 
 def _stroke(number: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from hpadmin.slurm.hostlist import fold
 from hpadmin.topology.graph import BlockTopology
 from hpadmin.topology.placement.state import Snapshot
-from hpadmin.topology.units import Cell, Condition, Overview, Unit, overviews
+from hpadmin.topology.units import Cell, Condition, Overview, Unit, overviews, visible
 
 _ORDER = (
     Condition.IDLE,
@@ -24,6 +24,10 @@ _ORDER = (
 
 def as_lines(snapshot: Snapshot) -> Iterator[str]:
     """The tree of units, one line a group of nodes in the same state and of the same job."""
+    return map(visible, _lines(snapshot))
+
+
+def _lines(snapshot: Snapshot) -> Iterator[str]:
     for overview in overviews(snapshot):
         yield f"{overview.name}: {overview.title}"
         yield f"{sum(len(unit.cells) for unit in overview.units)} nodes: {_counts(overview)}"

@@ -14,6 +14,15 @@ FLAT_ROW = 18
 """Nodes in one unit where there is no topology."""
 
 
+def visible(text: str) -> str:
+    r"""`text` with everything spelt out that is no mark or blank: neither XML nor a terminal takes it as it is.
+
+    >>> print(visible("broken fan\n\x1b[2J"))
+    broken fan\n\x1b[2J
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
 class Condition(StrEnum):
     """What an administrator wants to see of a node at a glance."""
 

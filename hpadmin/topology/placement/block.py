@@ -102,10 +102,11 @@ class _Evaluation:
                 chosen, used = self._place(self.candidates & ~self.allocated)
             except _Failed as failure:
                 answer = failure.answer
-                if answer.action is Action.HINT and number:
-                    left = answer.nodes | self.allocated
-                    raise _Failed(answer.code, answer.action, answer.why, left) from None
-                raise
+                if not number:
+                    raise
+                left = answer.nodes | (self.allocated if answer.action is Action.HINT else 0)
+                why = f"{number} of {count} segments fit; {answer.why}"
+                raise _Failed(answer.code, answer.action, why, left) from None
             self.allocated |= chosen
             if self.demand.spread_segments and number + 1 < count:
                 for block in used:
@@ -148,7 +149,7 @@ class _Evaluation:
         """Place one unit; returns its nodes and the indices of the base blocks taken by choice."""
         if not available:
             if self.allocated:
-                raise _Failed(Code.SEGMENT_NO_FIT, Action.HINT, "no free node is left for a segment")
+                raise _Failed(Code.SEGMENT_NO_FIT, Action.HINT, "no free node is left for the next")
             raise _Failed(Code.EMPTY, Action.BREAK, "no node is free")
         if self.counts is None:
             self.counts = self.layout.count(available)
@@ -226,6 +227,12 @@ class _Evaluation:
                 best, best_key = block, (weight, total)
         if best is None:
             code = Code.SEGMENT_NO_FIT if self.segment and self.unit < self.nodes else Code.NO_FIT
+            if enclosures and max(enclosures.values()) < self.nodes:
+                why = (
+                    f"all {self.nodes} nodes must be within {span * self.per_enclosure} neighbouring blocks "
+                    f"(--consolidate-segments): the most that are free there is {max(enclosures.values())}"
+                )
+                raise _Failed(code, Action.BREAK, why)
             raise _Failed(code, Action.BREAK, self._nothing_fits(on_base))
         return best
 
@@ -242,6 +249,12 @@ class _Evaluation:
         if self.span == 1:
             return f"{what} fits in no block: the most that one has free is {max(on_base, default=0)}"
         counts = [sum(on_base[i : i + self.span]) for i in range(0, len(on_base), self.span)]
+        if max(counts, default=0) >= self.unit:
+            wide = self.layout.base << self.lower
+            return (
+                f"{what} must be within {self.lower_limit} blocks of {wide} nodes, and though enough are free, "
+                "so many blocks of one group do not have them"
+            )
         return (
             f"{what} fits in no group of {self.span} neighbouring blocks: "
             f"the most that one has free is {max(counts, default=0)}"

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from hpadmin.errors import InvalidInput, Problem
@@ -24,6 +24,7 @@ from hpadmin.topology.placement.features import matches, names_in
 from hpadmin.topology.placement.layouts import block_layout, tree_layout
 from hpadmin.topology.placement.masks import NodeMasks
 from hpadmin.topology.placement.retry import choose_nodes
+from hpadmin.topology.placement.room import Room
 from hpadmin.topology.placement.state import (
     JobView,
     PartitionView,
@@ -62,18 +63,18 @@ class Planner:
         if refused is not None:
             return replace(refused, topology=kind)
         usable = eligible & self.masks.up
-        now = self._decide(request, named.name, named.topology, self._free(request, usable, partition), True)
+        free = self._free(request, usable, partition)
+        now = self._decide(request, named.name, named.topology, free, True)
         if now.ok and now.met_switches:
-            names = tuple(self.snapshot.nodes[node].name for node in members(now.nodes))
-            return Placement(
-                "starts", names, self.units(named.name, named.topology, now.nodes), topology=kind
-            )
+            return self._start(named, now)
         ever = self._decide(request, named.name, named.topology, usable, False)
         if ever.ok:
-            return Placement("pending", slurm_says=self._pending_reason(now), why=now.why, topology=kind)
+            why = self._explained(now, request, partition, free, now=True)
+            return Placement("pending", slurm_says=self._pending_reason(now), why=why, topology=kind)
         everything = self._decide(request, named.name, named.topology, eligible, False)
         if not everything.ok:
-            return Placement("rejected", slurm_says=_refusal(everything), why=everything.why, topology=kind)
+            why = self._explained(everything, request, partition, eligible, now=False)
+            return Placement("rejected", slurm_says=_refusal(everything), why=why, topology=kind)
         busy = usable & (self.masks.occupied if request.whole else self.masks.taken_whole)
         down = outside(eligible, usable).bit_count()
         return Placement(
@@ -81,6 +82,60 @@ class Planner:
             slurm_says=self._pending_reason(now) if busy else "ReqNodeNotAvail",
             why=f"{ever.why}; {down} nodes that it could use are down or drained",
             topology=kind,
+        )
+
+    def start(self, request: Request) -> Placement | None:
+        """The placement of a request that starts now, None for every other: a third of the work of `place`.
+
+        Raises InvalidInput for names that do not exist.
+        """
+        partition = self._partition(request.partition)
+        request = self._completed(request, partition)
+        eligible = self._eligible(request, partition)
+        if self._before_topology(request, partition, eligible) is not None:
+            return None
+        named = self.snapshot.topologies.of_partition(partition.name if partition else None)
+        free = self._free(request, eligible & self.masks.up, partition)
+        now = self._decide(request, named.name, named.topology, free, True)
+        return self._start(named, now) if now.ok and now.met_switches else None
+
+    def _start(self, named: NamedTopology, now: Answer) -> Placement:
+        names = tuple(self.snapshot.nodes[node].name for node in members(now.nodes))
+        blocks = self.units(named.name, named.topology, now.nodes)
+        return Placement("starts", names, blocks, topology=_kind(named.topology))
+
+    def sizes(self, request: Request) -> range:
+        """The numbers of nodes that a job like `request` could have now, by its partition's limits and the number of
+        free nodes."""
+        partition = self._partition(request.partition)
+        if partition is None:
+            low, high = 1, 0 if self.snapshot.partitions else len(self.snapshot.nodes)
+        else:
+            low = max(1, partition.min_nodes)
+            high = len(partition.nodes) if partition.max_nodes is None else partition.max_nodes
+            if partition.state != "UP":
+                high = 0
+        return range(low, min(high, self.free_mask(request).bit_count()) + 1)
+
+    def screen(self, request: Request) -> Callable[[Request], bool]:
+        """A quick test of requests that differ from `request` in nodes and segments only: False for such as can surely
+        not start now."""
+        partition = self._partition(request.partition)
+        named = self.snapshot.topologies.of_partition(partition.name if partition else None)
+        layout = self._layout(named.name, named.topology)
+        free = self.free_mask(request)
+        release = self.snapshot.release
+        if isinstance(layout, TreeLayout) and request.switches:
+            leaves = sorted(((layout.masks[leaf] & free).bit_count() for leaf in layout.leaves), reverse=True)
+            most = sum(leaves[: request.switches])
+            return lambda other: other.nodes <= most
+        if not isinstance(layout, BlockLayout) or request.nodelist or not layout.all_nodes & free:
+            return lambda other: True
+        room = Room(layout, free, release)
+        anywhere = release >= ONE_NODE_SHORTCUT
+        return lambda other: (
+            (anywhere and other.nodes == 1)
+            or room.holds(other.nodes, other.segment, spread=other.spread_segments)
         )
 
     def _before_topology(
@@ -114,6 +169,12 @@ class Planner:
                 slurm_says="Invalid node name specified",
                 why="a node is both in the node list and excluded",
             )
+        if request.constraint and names_in(request.constraint) - self.masks.features:
+            unknown = ", ".join(sorted(names_in(request.constraint) - self.masks.features))
+            return Placement(
+                "rejected", slurm_says="Invalid feature specification", why=f"no node has feature {unknown}"
+            )
+        limit = _beyond(request, partition) if partition is not None else ""
         if partition is not None and self.snapshot.enforce_part_limits:
             if set(request.nodelist) - partition.nodes:
                 return Placement(
@@ -121,18 +182,12 @@ class Planner:
                     slurm_says="Requested nodes not in this partition",
                     why=f"a node of the node list is not in partition {partition.name}",
                 )
-            if limit := _beyond(request, partition):
+            if limit:
                 return Placement("rejected", slurm_says="Node count specification invalid", why=limit)
-        if request.constraint and names_in(request.constraint) - self.masks.features:
-            unknown = ", ".join(sorted(names_in(request.constraint) - self.masks.features))
-            return Placement(
-                "rejected", slurm_says="Invalid feature specification", why=f"no node has feature {unknown}"
-            )
         if partition is not None and partition.state == "DOWN":
             return Placement(
                 "pending", slurm_says="PartitionDown", why=f"partition {partition.name} is in state DOWN"
             )
-        limit = _beyond(request, partition) if partition is not None else ""
         if limit and release.segments_span_blocks:
             return Placement("pending", slurm_says="PartitionConfig", why=limit)
         required = self.mask(request.nodelist)
@@ -229,12 +284,7 @@ class Planner:
         """Nodes that could serve the request if they were up and empty."""
         mask = self.masks.everything if partition is None else self.masks.partitions[partition.name]
         if request.constraint:
-            verdicts = {kinds: matches(request.constraint, kinds) for kinds in self.masks.by_features}
-            allowed = 0
-            for kinds, nodes in self.masks.by_features.items():
-                if verdicts[kinds]:
-                    allowed |= nodes
-            mask &= allowed
+            mask &= self._with_features(request.constraint)
         if request.gres:
             mask &= self._with_gres(request.gres, mask, used=False)
         return outside(mask, self.mask(request.exclude))
@@ -248,6 +298,44 @@ class Planner:
             if request.gres:
                 mask &= self._with_gres(request.gres, mask, used=True)
         return outside(mask, self._blocked(request, partition))
+
+    def _with_features(self, constraint: str) -> int:
+        allowed = 0
+        for kinds, nodes in self.masks.by_features.items():
+            if matches(constraint, kinds):
+                allowed |= nodes
+        return allowed
+
+    def _explained(
+        self, answer: Answer, request: Request, partition: PartitionView | None, pool: int, *, now: bool
+    ) -> str:
+        """Why `pool` does not serve; where it has too few nodes, what takes the others (`now`: at this moment)."""
+        if pool.bit_count() >= request.nodes:
+            return answer.why
+        lost = []
+        left = self.masks.everything
+
+        def keep(kept: int, words: str) -> None:
+            nonlocal left
+            if gone := outside(left, kept).bit_count():
+                lost.append(f"{gone} {words}")
+            left &= kept
+
+        if partition is not None:
+            keep(self.masks.partitions[partition.name], f"not in partition {partition.name}")
+        if request.constraint:
+            keep(self._with_features(request.constraint), "without the features")
+        if request.gres:
+            keep(self._with_gres(request.gres, left, used=False), "without the GRES")
+        keep(outside(left, self.mask(request.exclude)), "excluded")
+        if now:
+            keep(self.masks.up, "down or drained")
+            taken = self.masks.taken_whole | (self.masks.occupied if request.whole else self.masks.no_cpus)
+            keep(outside(left, taken), "in use")
+            if request.gres and not request.whole:
+                keep(self._with_gres(request.gres, left, used=True), "with their GRES in use")
+            keep(outside(left, self._blocked(request, partition)), "kept apart by exclusive use of blocks")
+        return answer.why + (f"; not usable are {', '.join(lost)}" if lost else "")
 
     def _with_gres(self, gres: Mapping[str, int], mask: int, *, used: bool) -> int:
         found = 0
@@ -386,15 +474,13 @@ def _within(request: Request, partition: PartitionView) -> bool:
 
 
 def _beyond(request: Request, partition: PartitionView) -> str:
-    """Which limit of a partition that is up the job's size breaks (``_part_access_check``, job_mgr.c); empty for
-    none. A partition in state DOWN is not asked."""
-    if partition.state == "DOWN":
-        return ""
+    """Which limit of a partition the job's size breaks (``_part_access_check`` and ``_valid_job_part``, job_mgr.c);
+    empty for none. How many nodes a partition in state DOWN has is not asked."""
     if not _within(request, partition):
         if request.nodes < partition.min_nodes:
             return f"partition {partition.name} takes no job of fewer than {partition.min_nodes} nodes (MinNodes)"
         return f"partition {partition.name} takes no job of more than {partition.max_nodes} nodes (MaxNodes)"
-    if request.nodes > len(partition.nodes):
+    if request.nodes > len(partition.nodes) and partition.state != "DOWN":
         return f"partition {partition.name} has {len(partition.nodes)} nodes and never {request.nodes}"
     return ""
 

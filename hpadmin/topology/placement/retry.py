@@ -27,9 +27,10 @@ def choose_nodes(
     answer = guarded(pool)
     if answer.ok or (answer.code is Code.TOPOLOGY and release.segments_span_blocks):
         return answer
-    if release.segments_span_blocks:
-        return _as_told(guarded, demand, pool, resources, answer)
-    return _smallest_first(guarded, demand, pool, resources, answer)
+    retry = _as_told if release.segments_span_blocks else _smallest_first
+    last = retry(guarded, demand, pool, resources, answer)
+    # What stands in the way is told of all nodes, not of those that the last try was left with.
+    return last if last.ok else replace(last, why=answer.why)
 
 
 def _guard(evaluate: Evaluate, demand: Demand) -> Evaluate:

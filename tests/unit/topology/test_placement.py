@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
 from hpadmin.errors import InvalidInput
 from hpadmin.slurm.hostlist import expand, fold
-from hpadmin.topology.advise import alternatives, fragmentation
+from hpadmin.topology.advise import Alternatives, alternatives, fragmentation
 from hpadmin.topology.graph import Block, BlockTopology, FlatTopology, NamedTopology, TopologySet
-from hpadmin.topology.offline import from_topology_text, parse_gres, with_busy, with_down
+from hpadmin.topology.offline import from_topology_text, parse_gres, requested_gres, with_busy, with_down
 from hpadmin.topology.placement import JobView, NodeView, PartitionView, Planner, Request, Snapshot
 from hpadmin.topology.placement.features import matches, names_in
 from hpadmin.topology.release import Release
@@ -63,7 +65,19 @@ def test_a_whole_block_for_a_job_alone() -> None:
         (Request(24, 20), "", "rejected", "a segment of 20 is larger than the planning block of 18 nodes"),
         (Request(24, 7), "", "rejected", "24 nodes are no multiple of the segment of 7"),
         (Request(37), "", "rejected", "37 nodes are needed and 36 are usable"),
-        (Request(24, 12), "ultraserver1-[0-8]", "pending", "a segment of 12 fits in no block"),
+        (
+            Request(24, 12),
+            "ultraserver1-[0-8]",
+            "pending",
+            "1 of 2 segments fit; a segment of 12 fits in no block",
+        ),
+        (Request(19), "ultraserver1-[0-17]", "pending", "not usable are 18 in use"),
+        (
+            Request(18, exclusive_topo=True, exclude=("ultraserver1-0",)),
+            "ultraserver2-0",
+            "pending",
+            "not usable are 1 excluded, 1 in use, 17 kept apart by exclusive use of blocks",
+        ),
         (Request(18), "ultraserver[1-2]-0", "pending", "18 nodes fits in no block"),
         (
             Request(4, 2, nodelist=("ultraserver1-0",)),
@@ -83,7 +97,7 @@ def test_says_what_stands_in_the_way(wanted: Request, busy: str, result: str, wh
 def test_alternatives_would_really_start() -> None:
     planner = guide("ultraserver1-[0-8]")
     request = Request(24, 12)
-    others = alternatives(planner, request)
+    others = alternatives(planner, request).found
     assert [(one.nodes, one.segment) for one in others] == [(24, 0), (24, 8), (24, 6), (24, 4)]
     for one in others:
         assert planner.place(Request(one.nodes, one.segment)).result == "starts"
@@ -92,7 +106,7 @@ def test_alternatives_would_really_start() -> None:
 
 def test_alternatives_with_fewer_nodes() -> None:
     planner = guide("ultraserver1-[0-8],ultraserver2-[0-5]")
-    assert (12, 0) in [(one.nodes, one.segment) for one in alternatives(planner, Request(13))]
+    assert (12, 0) in [(one.nodes, one.segment) for one in alternatives(planner, Request(13)).found]
 
 
 def test_fragmentation_left() -> None:
@@ -190,7 +204,7 @@ def test_gres(text: str, expected: dict[str, int]) -> None:
     assert parse_gres(text) == expected
 
 
-def limited(enforce: bool = False, release: str = "24.11", **facts: object) -> Planner:
+def limited(facts: Mapping[str, object], enforce: bool = False, release: str = "24.11") -> Planner:
     """Four nodes; partition ``p`` with these facts has them all, and no partition is the default."""
     whole = replace(flat(), release=Release.parse(release), enforce_part_limits=enforce)
     names = frozenset(whole.names)
@@ -212,7 +226,7 @@ def limited(enforce: bool = False, release: str = "24.11", **facts: object) -> P
 def test_limits_and_state_of_a_partition(
     release: str, facts: dict[str, object], nodes: int, result: str, says: str, why: str
 ) -> None:
-    placed = limited(release=release, **facts).place(Request(nodes, partition="p"))
+    placed = limited(facts, release=release).place(Request(nodes, partition="p"))
     assert placed.result == result
     assert placed.slurm_says.startswith(says)
     assert why in placed.why
@@ -220,12 +234,12 @@ def test_limits_and_state_of_a_partition(
 
 @pytest.mark.parametrize(("facts", "nodes"), [({"max_nodes": 2}, 3), ({"min_nodes": 3}, 2), ({}, 5)])
 def test_enforced_limits_refuse_the_job(facts: dict[str, object], nodes: int) -> None:
-    placed = limited(enforce=True, **facts).place(Request(nodes, partition="p"))
+    placed = limited(facts, enforce=True).place(Request(nodes, partition="p"))
     assert (placed.result, placed.slurm_says) == ("rejected", "Node count specification invalid")
 
 
 def test_without_a_default_partition_a_job_must_name_one() -> None:
-    placed = limited().place(Request(1))
+    placed = limited({}).place(Request(1))
     assert (placed.result, placed.nodes) == ("rejected", ())
     assert placed.slurm_says == "No partition specified or system default partition"
 
@@ -244,7 +258,7 @@ def test_without_a_default_partition_a_job_must_name_one() -> None:
 )
 def test_what_cannot_be_asked_says_which_option(request_: Request, words: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        limited().place(request_)
+        limited({}).place(request_)
     assert words in str(caught.value)
 
 
@@ -269,3 +283,84 @@ def test_down_nodes_are_not_used_and_keep_nobody_out() -> None:
     assert "ultraserver2-0" not in alone.nodes
     with pytest.raises(InvalidInput, match="--down"):
         with_down(snapshot, ["nope"])
+
+
+def test_says_which_nodes_a_job_cannot_use() -> None:
+    planner = Planner(with_down(with_busy(flat(), ["n2"]), ["n3"]))
+    wanted = Request(3, partition="all", whole=True)
+    assert planner.place(wanted).why.endswith("not usable are 1 down or drained, 2 in use")
+    wanted = Request(2, partition="two", constraint="big", gres={"gpu": 5}, exclude=("n3",))
+    assert planner.place(wanted).why.endswith("not usable are 2 not in partition two, 2 without the GRES")
+
+
+def test_consolidated_segments_say_what_they_must_be_within() -> None:
+    text = "".join(f"BlockName=b{one} Nodes=n{one}[1-2]\n" for one in range(4)) + "BlockSizes=2,4\n"
+    planner = Planner(with_busy(from_topology_text(text, "t", Release(26, 5)), ["n01", "n21"]))
+    why = planner.place(Request(4, 2, consolidate_segments=True)).why
+    assert "all 4 nodes must be within 2 neighbouring blocks" in why
+    assert why.endswith("the most that are free there is 3")
+
+
+def random_cluster(dice: random.Random) -> Planner:
+    release = dice.choice([Release(24, 11), Release(26, 5)])
+    base, count = dice.randint(1, 4), dice.randint(1, 9)
+    names = [[f"n{block}-{slot}" for slot in range(base)] for block in range(count)]
+    sizes = (base, *(base << level for level in sorted(dice.sample([1, 2, 3], dice.randint(0, 2)))))
+    blocks = tuple(Block(f"b{number}", tuple(nodes)) for number, nodes in enumerate(names))
+    topologies = TopologySet((NamedTopology("default", BlockTopology(blocks, sizes), True),))
+    everyone = [name for nodes in names for name in nodes]
+    snapshot = Snapshot(tuple(NodeView(name) for name in everyone), topologies, release)
+    return Planner(with_busy(snapshot, dice.sample(everyone, dice.randint(0, len(everyone) // 2))))
+
+
+def test_sizes_that_numbers_alone_rule_out_never_start() -> None:
+    dice = random.Random(5)
+    ruled_out = 0
+    for _ in range(60):
+        planner = random_cluster(dice)
+        possible = planner.screen(Request(1))
+        for nodes in range(1, len(planner.snapshot.nodes) + 1):
+            for segment in [0, *(size for size in range(1, nodes + 1) if nodes % size == 0)]:
+                wanted = Request(nodes, segment)
+                if not possible(wanted):
+                    ruled_out += 1
+                    assert planner.start(wanted) is None, (planner.snapshot, wanted)
+    assert ruled_out > 500
+
+
+def test_no_other_size_is_said_only_when_there_is_none() -> None:
+    dice = random.Random(6)
+    for _ in range(60):
+        planner = random_cluster(dice)
+        wanted = Request(len(planner.snapshot.nodes) + 1)
+        sizes = [nodes for nodes in range(1, wanted.nodes) if planner.start(Request(nodes)) is not None]
+        others = alternatives(planner, wanted)
+        assert not others.cut_off
+        assert [one.nodes for one in others.found] == sizes[-1:]
+
+
+def test_a_job_of_any_size_is_answered() -> None:
+    planner = guide("ultraserver1-0")
+    others = alternatives(planner, Request(10**11, 9))
+    assert [(one.nodes, one.segment) for one in others.found] == [(27, 9)]
+    assert not others.cut_off
+
+
+def test_a_search_that_was_cut_off_says_so() -> None:
+    """Numbers alone would let 64 sizes and more start; the node list's neighbours are what stands in the way."""
+    text = "BlockName=a Nodes=a[1-200]\nBlockName=b Nodes=b[1-200]\nBlockSizes=200\n"
+    planner = Planner(from_topology_text(text, "t", Release(24, 11)))
+    request = Request(100, nodelist=("a1", "b1"))
+    assert planner.place(request).result == "rejected"
+    assert alternatives(planner, request) == Alternatives((), cut_off=True)
+
+
+@pytest.mark.parametrize("text", ["gpu:-3", "gres/gpu:8", "a:b:c:d", "gpu:", ":8", "gpu:8:h100", "gpu 8"])
+def test_gres_that_cannot_be_asked_for(text: str) -> None:
+    with pytest.raises(InvalidInput, match="generic resources that cannot be read"):
+        requested_gres(text)
+
+
+def test_gres_that_are_asked_for() -> None:
+    assert requested_gres("gpu:h100:2,nvme:1K") == {"gpu": 2, "gpu:h100": 2, "nvme": 1024}
+    assert requested_gres("none") == requested_gres("") == {}

@@ -158,3 +158,19 @@ def test_a_flat_cluster_is_shown_in_rows() -> None:
 def test_conditions(state: str, jobs: int, expected: Condition) -> None:
     running = [JobView(str(one), frozenset({"n"})) for one in range(jobs)]
     assert condition(NodeView("n", state=state), running) is expected
+
+
+def test_words_that_no_terminal_takes_are_spelt_out() -> None:
+    reason = "fan\x1b[2J\nbroken\x00 \udce4\u202e"
+    block = BlockTopology((Block("b", ("n1",)),), (1,))
+    snapshot = Snapshot(
+        (NodeView("n1", state="DOWN", usable=False, reason=reason),),
+        TopologySet((NamedTopology("t", block, True),)),
+        Release(24, 11),
+    )
+    spelt = r"fan\x1b[2J\nbroken\x00 \udce4\u202e"
+    assert any(line.endswith(spelt) for line in as_lines(snapshot))
+    assert all(line.isprintable() for line in as_lines(snapshot))
+    titles = [title.text or "" for title in ElementTree.fromstring(picture(snapshot)).iter(f"{SVG}title")]
+    assert any(spelt in title for title in titles)
+    page(snapshot, reason).encode()
