@@ -100,6 +100,11 @@ class _Decision:
     def _cluster_notices(self) -> Iterator[Notice]:
         if self.seen.instances is None:
             yield Notice("provider", f"the provider does not answer: {self.seen.provider_error}")
+        if self.seen.cut_off:
+            yield Notice(
+                "cut-off",
+                "no node answers this host: it seems to have lost its own network, and no node counts as dead for that",
+            )
         if self.seen.unknown:
             names = fold(sorted(self.seen.unknown))
             yield Notice(

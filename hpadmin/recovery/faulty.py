@@ -36,14 +36,15 @@ def judgeable(node: NodeInfo, seen: Observation) -> bool:
         return not node.state.unreadable
     instance = (seen.instances or {}).get(node.name)
     failed = instance is not None and instance.condition is Condition.FAILED
-    return failed or node.name in seen.unreachable
+    return failed or (node.name in seen.unreachable and not seen.cut_off)
 
 
 def looks_dead(node: NodeInfo, seen: Observation) -> str:
     """Say why a node looks dead; empty when it does not, or when that is somebody's intention.
 
     Intention is: power saving, a maintenance reservation, a reboot through Slurm, a foreign Reason that keeps it out,
-    and whatever the provider itself does to the machine: it is being made, booted, updated or examined.
+    and whatever the provider itself does to the machine: it is being made, booted, updated or examined. Where the
+    agent is cut off, the provider alone can tell: slurmctld, on the same host, has lost all nodes too.
     """
     state = node.state
     if not judgeable(node, seen) or state.powered_away or state.rebooting or state.base is NodeBase.FUTURE:
@@ -58,6 +59,8 @@ def looks_dead(node: NodeInfo, seen: Observation) -> str:
         return ""
     if instance is not None and instance.condition is Condition.FAILED:
         return f"instance {instance.instance_id} {instance.message or 'failed'}"
+    if seen.cut_off:
+        return ""
     if node.name in seen.unreachable:
         return "out of reach"
     if state.down and owner is Owner.NOBODY:

@@ -64,7 +64,10 @@ def ask(
     notices: list[Notice] = []
     room = policy.max_in_flight - sum(record.in_flight for record in book.open.values())
     replaced = sum(
-        record.action is Repair.REPLACE and record.origin.automatic and record.asked > seen.at - 3600
+        record.action is Repair.REPLACE
+        and record.origin.automatic
+        and record.attempts > 0  # 0 again after a request that was not carried out
+        and record.asked > seen.at - 3600
         for record in (*book.open.values(), *book.closed)
     )
     breaker = breaker_notice(book, policy, seen.at)

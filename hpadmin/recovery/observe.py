@@ -36,6 +36,8 @@ class Observation:
     """Names that the policy protects, and no node has."""
     unreachable: Mapping[str, float] = field(default_factory=dict)
     """Node to the time since when connecting to its slurmd fails."""
+    cut_off: bool = False
+    """No machine answers the agent, of several that should: nothing is concluded from their silence."""
 
 
 def observe(

@@ -11,33 +11,42 @@ import errno
 import selectors
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from hpadmin.nodes import reasons
+from hpadmin.nodes.provider import Condition
+from hpadmin.nodes.reasons import Owner
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.rounds import rounds
 from hpadmin.slurm.reader import NodeInfo
 from hpadmin.slurm.states import NodeBase
 
-_HOST_LOST = frozenset(
-    {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENETDOWN, errno.EAGAIN}
-)
+_HOST_LOST = frozenset({errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.EHOSTDOWN})
+_OUR_SIDE = frozenset({errno.ENETUNREACH, errno.ENETDOWN, errno.EAGAIN, errno.EADDRNOTAVAIL})
+"""No route from here, no port left here: that tells nothing of the host."""
 
 
-def reachable(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, bool]:
+def _answered(code: int) -> bool | None:
+    return None if code in _OUR_SIDE else code not in _HOST_LOST
+
+
+def reachable(targets: Mapping[str, tuple[str, int]], *, timeout: float) -> dict[str, bool | None]:
     """Try each (address, port); return whether the host behind it answered within `timeout` seconds, in any way.
+
+    None where this host could not even try.
 
     That is for all together, in as few rounds as this process has descriptors for. Addresses must be numeric: names
     would be resolved one after the other.
     """
-    answered: dict[str, bool] = {}
+    answered: dict[str, bool | None] = {}
     for part in rounds(targets):
         answered.update(_round(part, timeout))
     return answered
 
 
-def _round(targets: Mapping[str, tuple[str, int]], timeout: float) -> dict[str, bool]:
-    answered: dict[str, bool] = {}
+def _round(targets: Mapping[str, tuple[str, int]], timeout: float) -> dict[str, bool | None]:
+    answered: dict[str, bool | None] = {}
     waiting: dict[str, socket.socket] = {}
     with selectors.DefaultSelector() as selector:
         for name, (address, port) in targets.items():
@@ -48,13 +57,13 @@ def _round(targets: Mapping[str, tuple[str, int]], timeout: float) -> dict[str, 
                 selector.register(attempt, selectors.EVENT_WRITE, name)
                 waiting[name] = attempt
             else:
-                answered[name] = code not in _HOST_LOST
+                answered[name] = _answered(code)
                 attempt.close()
         deadline = time.monotonic() + timeout
         while waiting and (left := deadline - time.monotonic()) > 0:
             for key, _ in selector.select(left):
                 attempt = waiting.pop(key.data)
-                answered[key.data] = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) not in _HOST_LOST
+                answered[key.data] = _answered(attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
                 selector.unregister(attempt)
                 attempt.close()
         for name, attempt in waiting.items():
@@ -75,20 +84,26 @@ class Prober:
     at_once: int = 500
     timeout: float = 2.0
     """Seconds that a host has to answer; also how long a look takes while one does not."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds that pass evenly: a host's clock that is set must not make a moment's silence an hour's."""
     _since: dict[str, float] = field(default_factory=dict, init=False)
     _next: int = field(default=0, init=False)
 
     def complete(self, seen: Observation) -> Observation:
         """Return the picture with what this probe adds to it."""
-        wanted = self._choose(seen)
-        for name, there in reachable(wanted, timeout=self.timeout).items():
+        now = self.clock()
+        found = reachable(self._choose(seen), timeout=self.timeout)
+        cut_off = _cut_off(found, seen)
+        for name, there in found.items():
             if there:
                 self._since.pop(name, None)
-            else:
-                self._since.setdefault(name, seen.at)
+            elif there is False:
+                # As long as the silence may be ours, no host's own has begun.
+                self._since[name] = now if cut_off else self._since.get(name, now)
         for name in self._since.keys() - seen.nodes.keys():
             del self._since[name]
-        return replace(seen, unreachable=dict(self._since))
+        unreachable = {name: seen.at - (now - since) for name, since in self._since.items()}
+        return replace(seen, unreachable=unreachable, cut_off=cut_off)
 
     def _choose(self, seen: Observation) -> dict[str, tuple[str, int]]:
         able = {
@@ -109,6 +124,23 @@ class Prober:
             node.name for node in seen.nodes.values() if not node.state.schedulable
         } | self._since.keys()
         return {name: able[name] for name in (*share, *(name for name in special if name in able))}
+
+
+def _cut_off(found: Mapping[str, bool | None], seen: Observation) -> bool:
+    """Whether of several machines that should answer none does: more likely this host has lost its network.
+
+    Those that should are not: machines that the provider is at work on, or calls failed itself, and nodes that
+    somebody, or a repair, keeps out.
+    """
+    expected = [there for name, there in found.items() if _should_answer(seen.nodes[name], seen)]
+    return len(expected) > 1 and not any(expected)
+
+
+def _should_answer(node: NodeInfo, seen: Observation) -> bool:
+    if node.state.kept_out and reasons.read(node.reason).owner is not Owner.NOBODY:
+        return False
+    instance = (seen.instances or {}).get(node.name)
+    return instance is None or instance.condition in (Condition.RUNNING, Condition.UNKNOWN)
 
 
 def _address(node: NodeInfo, seen: Observation) -> str:

@@ -8,7 +8,7 @@ from hpadmin.nodes.reasons import Owner, Reading
 from hpadmin.nodes.report import HealthReport, Verdict
 from hpadmin.recovery.actions import Advance, GiveUp, Mark, Notice, Resume, Target
 from hpadmin.recovery.book import Origin, Phase, RepairRecord
-from hpadmin.recovery.faulty import came_back, judgeable
+from hpadmin.recovery.faulty import came_back, judgeable, looks_dead
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.policy import Policy
 from hpadmin.slurm.control import NewState
@@ -25,6 +25,13 @@ def vanished(record: RepairRecord) -> Advance:
 def step(record: RepairRecord, node: NodeInfo, seen: Observation, policy: Policy) -> Step:
     """Return what this repair does now; None to wait."""
     if not judgeable(node, seen):
+        return None
+    if (
+        seen.cut_off
+        and record.origin is Origin.DEAD
+        and not record.phase.in_flight
+        and not looks_dead(node, seen)
+    ):
         return None
     match record.phase:
         case Phase.ISOLATE:
@@ -234,7 +241,8 @@ def _verify(record: RepairRecord, node: NodeInfo, seen: Observation, policy: Pol
         return more
     # A new machine may register before slurmctld knows its address: until then nobody else reaches it.
     if not node.state.responding or node.name in seen.unreachable or seen.jobs_on.get(node.name):
-        return _give_up(record, node, "went away again") if _overdue(record, seen, policy) else None
+        gone = _overdue(record, seen, policy) and not seen.cut_off
+        return _give_up(record, node, "went away again") if gone else None
     report = HealthReport.read(node.extra)
     if report is not None and not report.follows(record.report_before, node.slurmd_start_time):
         report = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import resource
 import socket
 import time
@@ -11,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 
+from hpadmin.nodes.provider import Condition, ProviderInstance
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.probe import Prober, reachable
 from hpadmin.recovery.resume.facts import Reach
@@ -68,7 +70,8 @@ def node(name: str, address: str, state: str = "IDLE", port: int = 1) -> NodeInf
 def test_since_when_a_host_is_silent_and_that_it_came_back(silent: int) -> None:
     with listening() as server:
         port = server.getsockname()[1]
-        prober = Prober(timeout=0.2)
+        passed = [0.0]
+        prober = Prober(timeout=0.2, clock=lambda: passed[0])
         nodes = {
             "a": node("a", HOST, port=port),
             "b": node("b", HOST, port=silent),
@@ -76,10 +79,43 @@ def test_since_when_a_host_is_silent_and_that_it_came_back(silent: int) -> None:
         }
         seen = prober.complete(Observation(at=10, nodes=nodes))
         assert dict(seen.unreachable) == {"b": 10}
+        passed[0] = 10
         seen = prober.complete(Observation(at=20, nodes=nodes))
         assert dict(seen.unreachable) == {"b": 10}
+        passed[0] = 12
+        seen = prober.complete(Observation(at=3622, nodes=nodes))  # the host's clock was set
+        assert seen.at - seen.unreachable["b"] == 12
         back = {**nodes, "b": replace(nodes["b"], port=port)}
         assert dict(prober.complete(Observation(at=30, nodes=back)).unreachable) == {}
+
+
+def test_when_no_machine_answers_it_is_our_own_network(silent: int) -> None:
+    passed = [0.0]
+    prober = Prober(timeout=0.1, clock=lambda: passed[0])
+    nodes = {name: node(name, HOST, port=silent) for name in ("a", "b")}
+    for passed[0] in (0, 100):
+        seen = prober.complete(Observation(at=1000 + passed[0], nodes=nodes))
+        assert seen.cut_off
+        assert dict(seen.unreachable) == dict.fromkeys("ab", seen.at)
+    passed[0] = 130
+    known = {"b": ProviderInstance("i-b", "b", Condition.STARTING)}
+    seen = prober.complete(Observation(at=1130, nodes=nodes, instances=known))
+    assert not seen.cut_off, "of the one that is being made no answer is due"
+    assert dict(seen.unreachable) == dict.fromkeys("ab", 1100)
+    drained = {**nodes, "b": replace(nodes["b"], state=NodeState.parse("DOWN+DRAIN"), reason="moving rack")}
+    assert not prober.complete(Observation(at=1130, nodes=drained)).cut_off, "nor of one that is kept out"
+    with listening() as server:
+        answers = {**nodes, "b": node("b", HOST, port=server.getsockname()[1])}
+        seen = prober.complete(Observation(at=1130, nodes=answers))
+    assert not seen.cut_off
+    assert dict(seen.unreachable) == {"a": 1100}
+
+
+def test_no_route_from_here_tells_nothing_of_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.ENETUNREACH)
+    assert reachable({"a": (HOST, 1)}, timeout=1) == {"a": None}
+    seen = Prober().complete(Observation(at=1, nodes={name: node(name, HOST) for name in ("a", "b")}))
+    assert (seen.unreachable, seen.cut_off) == ({}, True)
 
 
 def test_nodes_that_are_powered_away_are_not_missed(silent: int) -> None:

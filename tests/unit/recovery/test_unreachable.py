@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from hpadmin.nodes import reasons
-from hpadmin.nodes.provider import Repair
-from hpadmin.recovery.book import Phase
+from hpadmin.nodes.provider import Answer, Repair
+from hpadmin.recovery.book import Origin, Phase
 from hpadmin.recovery.faulty import judgeable
 from hpadmin.recovery.observe import Observation
 from hpadmin.recovery.policy import Policy
 from hpadmin.slurm.control import NewState
 from hpadmin.slurm.reader import NodeInfo
-from hpadmin.slurm.states import NodeState
+from hpadmin.slurm.states import NodeBase, NodeState
 from tests.unit.recovery.test_agent import POLICY, Site
 from tests.unit.recovery.world import Eyes, World
 
@@ -163,3 +163,65 @@ def test_a_host_that_lives_is_judged_when_slurmctld_has_heard_it() -> None:
     assert judgeable(node, replace(seen, unreachable={"n3": 900.0}))
     strange = replace(node, state=NodeState.parse("UNKNOWN+FAIL+OFALATERRELEASE"))
     assert not judgeable(strange, replace(seen, unreachable={"n3": 900.0}))
+
+
+def test_what_the_provider_refused_is_no_replacement_of_the_last_hour(tmp_path: Path) -> None:
+    site = watched(tmp_path, replace(POLICY, max_replacements_per_hour=1, refused_after=1e6))
+    site.world.blind = True
+    site.world.moods = [Answer.REFUSED]
+    site.world.cut("n3")
+    site.run(60)
+    assert site.open() == {"n3": Phase.READY}
+    for name in ("n4", "n5"):
+        site.world.cut(name)
+        site.run(900)
+    assert [call.node for call in site.world.calls] == ["n4"]
+    assert "1 replacements in the last hour" in site.notices()["rate"]
+
+
+class CutOff(Eyes):
+    """The agent's host has lost its network, and slurmctld's with it."""
+
+    def complete(self, seen: Observation) -> Observation:
+        nobody = dict.fromkeys(seen.nodes, seen.at - 1000)
+        return replace(seen, unreachable=nobody, cut_off=True)
+
+
+def test_an_agent_that_is_cut_off_repairs_nothing_and_says_so(tmp_path: Path) -> None:
+    site = Site(tmp_path, World(4), POLICY)
+    world = site.world
+    world.blind = True
+    for name in world.nodes_:
+        world.cut(name)
+    site.agent.prober = CutOff(world=world)
+    site.run(900)
+    assert all(node.info().state.down for node in world.nodes_.values())
+    assert not world.down_calls
+    assert not world.calls
+    assert set(site.notices()) == {"cut-off"}
+    site.agent.prober = Eyes(world=world)
+    for name in world.nodes_:
+        world.mend(name)
+        world.nodes_[name].base = NodeBase.IDLE
+    site.run(100)
+    assert not site.notices()
+    assert not world.calls
+
+
+def test_what_was_begun_for_a_silent_host_waits_while_the_agent_is_cut_off(site: Site) -> None:
+    job = site.world.submit("n3")
+    site.agent.journal.open(
+        site.world.now,
+        node="n3",
+        action=Repair.REPLACE,
+        origin=Origin.DEAD,
+        requester="",
+        why="out of reach",
+        now=True,
+        fault="unreachable",
+    )
+    site.world.blind = True
+    site.agent.prober = CutOff(world=site.world)
+    site.run(100)
+    assert job in site.world.jobs_
+    assert site.open() == {"n3": Phase.ISOLATE}
