@@ -57,7 +57,7 @@ RESTD = Daemon(
 
 AGENT = Daemon(
     "hpadmin-agent",
-    "/usr/local/bin/hpadmin",
+    "/opt/hpadmin/bin/hpadmin",
     "hpadmin's recovery agent",
     requires="munge slurmctld",
     background="/var/log/hpadmin-agent.log",

@@ -41,9 +41,21 @@ _PLUGINS = (
 """Where builds of Slurm keep their plugins: Debian's, SchedMD's, others' packages, HyperPod's."""
 
 
+_OF_SLURM = "select_cons_tres.so"
+"""A plugin that every Slurm has."""
+
+
 def plugin_file(machine: Machine, name: str) -> Path | None:
     """Return the file of one of Slurm's plugins; None when this machine's Slurm does not have it."""
     return next((found for folder in _PLUGINS for found in machine.root.glob(f"{folder}/{name}")), None)
+
+
+def plugin_folder(machine: Machine) -> Path:
+    """Return where this machine's Slurm has its plugins. Raises OperationFailed when there is no Slurm."""
+    own = plugin_file(machine, _OF_SLURM)
+    if own is None:
+        raise OperationFailed(f"there is no Slurm on this machine: no {_OF_SLURM}")
+    return own.parent
 
 
 @dataclass(frozen=True, slots=True)

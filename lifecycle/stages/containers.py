@@ -14,7 +14,7 @@ from pathlib import Path
 from hpadmin.errors import OperationFailed
 from lifecycle.engine import Stage
 from lifecycle.machine import Machine
-from lifecycle.packages import Packages, plugin_file
+from lifecycle.packages import Packages, plugin_file, plugin_folder
 from lifecycle.retry import Retry
 from lifecycle.situation import Situation
 from lifecycle.stages.accounts import users
@@ -22,8 +22,6 @@ from lifecycle.step import Block, Directory, Step
 
 PACKAGES = ("enroot", "nvslurm-plugin-pyxis")
 PLUGIN = "spank_pyxis.so"
-_OF_SLURM = "select_cons_tres.so"
-"""A plugin that every Slurm has: pyxis belongs beside it."""
 _LOCAL = ("usr/local/lib/slurm", "usr/local/lib/*/slurm")
 """Where ``make install`` of pyxis puts it, beside the folders of Slurm's packages."""
 
@@ -51,10 +49,7 @@ class Plugin:
 
     @staticmethod
     def _wanted(machine: Machine) -> Path:
-        own = plugin_file(machine, _OF_SLURM)
-        if own is None:
-            raise OperationFailed(f"there is no Slurm on this machine: no {_OF_SLURM}")
-        return own.with_name(PLUGIN)
+        return plugin_folder(machine) / PLUGIN
 
 
 def settings() -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpadmin import resources
@@ -139,6 +141,18 @@ def observability(situation: Situation) -> Iterator[Step]:
     yield Running(EXPORTER, EXPORTER)
 
 
+def hpadmin_command(python: str = sys.executable) -> str:
+    """Return the command ``hpadmin`` of this Python, else the one on PATH. Raises OperationFailed without any."""
+    beside = Path(python).with_name("hpadmin")
+    found = str(beside) if beside.exists() else shutil.which("hpadmin")
+    if found is None:
+        raise OperationFailed(
+            f"the command hpadmin is neither beside {python} nor on PATH: the recovery agent cannot run",
+            hint=f"install hpadmin in {Path(AGENT.executable).parents[1]}, or set `agent: false` in lifecycle.yaml",
+        )
+    return found
+
+
 def agent(situation: Situation) -> Iterator[Step]:
     """Yield the recovery agent, as the bundle's agent.toml sets it up; where it is turned off, that it rests."""
     if not situation.settings.agent:
@@ -147,8 +161,9 @@ def agent(situation: Situation) -> Iterator[Step]:
     yield File(AGENT_SETTINGS, (situation.bundle / "agent.toml").read_bytes(), 0o600)
     defaults = f"/etc/default/{AGENT.name}"
     yield File(defaults, f'{AGENT.options_variable}="agent run"\n')
-    yield File(f"/etc/systemd/system/{AGENT.name}.service", unit(AGENT))
-    yield InitScript(AGENT)
+    daemon = replace(AGENT, executable=hpadmin_command())
+    yield File(f"/etc/systemd/system/{AGENT.name}.service", unit(daemon))
+    yield InitScript(daemon)
     yield Running(AGENT.name, _AGENT_PROCESS, reads=(AGENT_SETTINGS, defaults), log=AGENT.background)
 
 
