@@ -43,51 +43,110 @@ function M.count_hosts(list)
     return total + (seen and product or 0)
 end
 
--- A topology is `blocks`, the sizes of its blocks, and `base`, the planning block. nil when a list cannot be read.
-local function topology_from(text, pattern, base)
-    local blocks = {}
-    for list in text:gmatch(pattern) do
-        local size = M.count_hosts((list:gsub("['\"]", "")))
-        if not size then
-            return nil
+-- Placeholders of block `name` among `list`: FUTURE nodes that pad a short block and never run anything.
+local function count_pads(list, name)
+    local prefix = "pad-" .. name .. "-"
+    if not list:find(prefix, 1, true) then
+        return 0
+    end
+    local count = 0
+    -- Commas inside of brackets do not separate names.
+    for item in list:gsub("%b[]", function(range) return (range:gsub(",", ";")) end):gmatch("[^,]+") do
+        if item:sub(1, #prefix) == prefix then
+            count = count + (M.count_hosts((item:gsub(";", ","))) or 0)
         end
-        blocks[#blocks + 1] = size
     end
-    if #blocks == 0 then
-        return nil
-    end
-    return { blocks = blocks, base = base or blocks[1] }
+    return count
 end
 
--- topology.conf of topology/block. Case does not matter to Slurm here, nor to counting hosts.
+-- A topology is `blocks`, the nodes that may run jobs in each, and `base`, the planning block. nil when in doubt.
+-- `entries` are pairs of a block's name and its host list, false where it has none.
+local function topology_from(entries, base)
+    local blocks, first = {}, nil
+    for _, entry in ipairs(entries) do
+        local size, pads = 0, 0
+        if entry.nodes then
+            if entry.nodes:find("[^%w%[%],._-]") then
+                return nil
+            end
+            size = M.count_hosts(entry.nodes)
+            if not size then
+                return nil
+            end
+            pads = count_pads(entry.nodes, entry.name)
+        end
+        first = first or size
+        blocks[#blocks + 1] = size - pads
+    end
+    base = base or first
+    if not base or base < 1 then
+        return nil
+    end
+    return { blocks = blocks, base = base }
+end
+
+-- topology.conf of topology/block: nothing but BlockName lines and one BlockSizes. Case does not matter to Slurm in
+-- keys, nor to counting hosts.
 function M.parse_conf(text)
-    text = "\n" .. text:lower():gsub("\\\r?\n", " ")
-    if text:find("#", 1, true) then
-        text = text:gsub("#[^\n]*", "")
+    text = text:lower():gsub("\\\r?\n", " ")
+    local entries, base = {}, nil
+    for line in text:gmatch("[^\r\n]+") do
+        local name, nodes = line:match("^%s*blockname%s*=%s*(%S+)%s+nodes%s*=%s*(%S+)%s*$")
+        if name then
+            entries[#entries + 1] = { name = name, nodes = nodes }
+        elseif line:find("^%s*[^#%s]") then
+            local sizes = line:match("^%s*blocksizes%s*=%s*(%d+)[%d,]*%s*$")
+            if base or not sizes then
+                return nil
+            end
+            base = tonumber(sizes)
+        end
     end
-    if text:find("switchname%s*=") or text:find("\n%s*include%s") then
-        return nil
-    end
-    return topology_from(text, "[%s]nodes%s*=%s*(%S+)", tonumber(text:match("blocksizes%s*=%s*(%d+)")))
+    return topology_from(entries, base)
 end
 
--- topology.yaml, when it has one topology and that is of blocks; of several only the partition tells which counts.
+local function plain(value)
+    return value:match("^'([^'\"]*)'$") or value:match('^"([^\'"]*)"$') or value
+end
+
+-- topology.yaml as hpadmin writes it: one topology (of several only the partition tells which counts), of blocks, a line
+-- for every member. YAML that is written otherwise is not judged.
 function M.parse_yaml(text)
-    text = "\n" .. text
-    if text:find("#", 1, true) then
-        text = text:gsub("#[^\n]*", "")
-    end
-    local _, entries = text:gsub("\n[%s%-]*topology:", "")
-    for _, kind in ipairs({ "tree", "flat", "ring", "torus3d" }) do
-        if text:find("\n[%s%-]*" .. kind .. ":") then
+    local entries, base, topologies, inside = {}, nil, 0, ""
+    for line in text:gmatch("[^\r\n]+") do
+        local name = line:match("^%s+%- block:%s+(%S+)%s*$")
+        local nodes = not name and line:match("^%s+nodes:%s+(%S+)%s*$")
+        local size = not name and not nodes and line:match("^%s+%- (%d+)%s*$")
+        if name then
+            if inside ~= "blocks" then
+                return nil
+            end
+            entries[#entries + 1] = { name = plain(name), nodes = false }
+        elseif nodes then
+            local entry = entries[#entries]
+            if not entry or entry.nodes then
+                return nil
+            end
+            entry.nodes = plain(nodes)
+        elseif size then
+            if inside ~= "block_sizes" then
+                return nil
+            end
+            base = base or tonumber(size)
+        elseif line:find("^%- topology:%s+%S+%s*$") then
+            topologies = topologies + 1
+        elseif line:find("^%s+block:%s*$") or line:find("^%s+blocks:%s*$") or line:find("^%s+block_sizes:%s*$") then
+            inside = line:match("[%a_]+")
+        elseif line:find("^%s+block_sizes:%s*%[[%d%s,]+%]%s*$") and not base then
+            base = tonumber(line:match("%d+"))
+        elseif line:find("^%s*[^#%s]") and not line:find("^%s+cluster_default:%s+%a+%s*$") and line ~= "---" then
             return nil
         end
     end
-    if entries ~= 1 then
+    if topologies ~= 1 then
         return nil
     end
-    local base = text:match("block_sizes:%s*%[%s*(%d+)") or text:match("block_sizes:%s*\n%s*%-%s*(%d+)")
-    return topology_from(text, "\n[%s%-]*nodes:%s*(%S+)", tonumber(base))
+    return topology_from(entries, base)
 end
 
 local function total(topology)
@@ -168,18 +227,21 @@ local function read(path)
     return text
 end
 
--- The block topology that the configuration in `folder` gives the whole cluster; nil when there is none.
-function M.topology_of(folder)
-    local text = read(folder .. "/topology.yaml")
-    if text then
-        return M.parse_yaml(text)
+-- The block topology that the configuration in `folder` gives the whole cluster; nil when there is none, or when it is
+-- not certain which file Slurm reads: releases before 25.05 ignore a topology.yaml.
+function M.topology_of(folder, rules)
+    local yaml, conf = read(folder .. "/topology.yaml"), read(folder .. "/topology.conf")
+    if yaml and rules.spans then
+        return M.parse_yaml(yaml)
     end
-    local conf = read(folder .. "/slurm.conf")
-    if not conf or not ("\n" .. conf):find("\n%s*[Tt]opology[Pp]lugin%s*=%s*topology/block%s") then
+    local slurm = read(folder .. "/slurm.conf")
+    if not slurm or not ("\n" .. slurm):find("\n%s*[Tt]opology[Pp]lugin%s*=%s*topology/block%s") then
         return nil
     end
-    text = read(folder .. "/topology.conf")
-    return text and M.parse_conf(text)
+    if yaml then
+        return not conf and M.parse_yaml(yaml) or nil
+    end
+    return conf and M.parse_conf(conf)
 end
 
 -- What to tell the user of a request that can never start; nil for every other.
@@ -187,7 +249,7 @@ function M.refusal(request, folder, rules)
     if not request.nodes or not request.segment or request.segment < 1 then
         return nil
     end
-    local topology = M.topology_of(folder)
+    local topology = M.topology_of(folder, rules)
     local why = topology and M.problem(request, topology, rules)
     if not why then
         return nil

@@ -125,6 +125,46 @@ def test_other_topologies_pass(slurm24: Box) -> None:
     assert answer["taken"]
 
 
+FLOW = """\
+- topology: t
+  cluster_default: true
+  block:
+    block_sizes: [6]
+    blocks:
+    - {block: b0, nodes: "n[1-24]"}
+    - block: b1
+      nodes: n[25-30]
+    - block: b2
+      nodes: n[31-36]
+"""
+TWO_SIZES = "BlockSizes=4\nBlockName=us1 Nodes=n[1-18]\nBlockName=us2 Nodes=n[19-36]\nBlockSizes=18\n"
+
+
+def test_what_is_written_otherwise_is_not_judged(slurm: Box, release: str) -> None:
+    """A list of blocks in YAML's short form, and BlockSizes twice, of which Slurm takes one."""
+    name, text, job = (
+        ("topology.conf", TWO_SIZES, ["-N18", "--segment=18"])
+        if release == "24.11"
+        else ("topology.yaml", FLOW, ["-N24", "--segment=6"])
+    )
+    written = {**files(release, plugin_of(release)), name: text}
+    plain = {**files(release, ""), name: text}
+    assert submit(slurm, plain, [job])["answers"][0]["taken"]
+    assert submit(slurm, written, [job])["answers"][0]["taken"]
+
+
+def test_placeholders_are_no_room(slurm24: Box) -> None:
+    """us2 has 17 nodes: Slurm would take both jobs and never start the first."""
+    written = files("24.11", CLI)
+    written["slurm.conf"] = NODES.replace("n[1-36]", "n[1-35]") + (
+        f"NodeName=pad-us2-1 CPUs=4 State=FUTURE\nTopologyPlugin=topology/block\n{CLI}"
+    )
+    written["topology.conf"] = CONF.replace("n[19-36]", "n[19-35],pad-us2-1")
+    never, fits = submit(slurm24, written, [["-N35", "--segment=5"], ["-N34", "--segment=17"]])["answers"]
+    assert "7 segments of 5 nodes are asked for and all blocks together have room for 6" in never["says"]
+    assert fits["taken"]
+
+
 @pytest.mark.parametrize("blocks", [2, 64])
 def test_costs_less_than_a_millisecond(
     slurm: Box, release: str, blocks: int, capsys: pytest.CaptureFixture[str]
