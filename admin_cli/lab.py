@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from admin_cli.report import output_option, print_json, print_table, say
-from hpadmin.errors import OperationFailed
+from hpadmin.errors import InvalidInput, OperationFailed
 
 if TYPE_CHECKING:
     from hpadmin.lab.cluster import Lab
@@ -50,7 +52,7 @@ def group() -> None:
     "--bundle",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Folder with lifecycle.yaml, shared_users.txt and ssh_keys/ for the nodes (docs/lifecycle.md).",
+    help="Folder with lifecycle.yaml, shared_users.txt, ssh_keys/, packages/ for the nodes (docs/lifecycle.md).",
 )
 @click.option(
     "--timeout", type=float, default=900, show_default=True, help="Seconds until every node is ready."
@@ -76,26 +78,19 @@ def up(
       hpadmin lab up examples/ultraservers.json --ultraserver-nodes 4
     """
     from hpadmin import resources
-    from hpadmin.lab.cluster import CONTAINER_PROFILE, Lab
     from hpadmin.request import read_source
 
     source = read_source(request or resources.directory("containers") / "small.json")
-    files = {
-        str(path.relative_to(bundle)): read_source(path).text
-        for path in (sorted(bundle.rglob("*")) if bundle else [])
-        if bundle and path.is_file()
-    }
-    Lab.open(name).up(
-        source,
-        legacy=read_source(legacy) if legacy else None,
-        ultraserver_nodes=ultraserver_nodes,
-        lifecycle=read_source(lifecycle).text
-        if lifecycle
-        else files.get("lifecycle.yaml", CONTAINER_PROFILE),
-        bundle=files,
-        timeout=timeout,
-        say=say,
-    )
+    with _lab(name, new=True) as lab:
+        lab.up(
+            source,
+            legacy=read_source(legacy) if legacy else None,
+            ultraserver_nodes=ultraserver_nodes,
+            lifecycle=read_source(lifecycle).text if lifecycle else None,
+            bundle=_files(bundle) if bundle else None,
+            timeout=timeout,
+            say=say,
+        )
 
 
 @group.command()
@@ -103,9 +98,9 @@ def up(
 @output_option
 def status(name: str | None, output: str) -> None:
     """Show every node of the lab: its role, its group, how far it is, and what Slurm says of it."""
-    lab = _find(name)
-    states = lab.slurm_states()
-    nodes = lab.look()
+    with _lab(name) as lab:
+        states = lab.slurm_states()
+        nodes = lab.look()
     if output == "json":
         print_json(
             {
@@ -145,7 +140,7 @@ def status(name: str | None, output: str) -> None:
     )
 
 
-@group.command("exec", context_settings={"ignore_unknown_options": True})
+@group.command("exec", context_settings={"allow_interspersed_args": False})
 @click.argument("node")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @_NAME
@@ -153,15 +148,21 @@ def status(name: str | None, output: str) -> None:
 def execute(node: str, command: tuple[str, ...], name: str | None, user: str) -> None:
     """Run a command on NODE, with this terminal's input and output; its exit code is this command's.
 
-    NODE is an instance name (login-1), a host name or an instance id.
+    NODE is an instance name (login-1), a host name or an instance id. What follows it is the command's; options of
+    this command go before it.
 
     \b
-    Example:
-      hpadmin lab exec login-1 -- sbatch -N4 --wrap 'srun hostname'
+    Examples:
+      hpadmin lab exec login-1 sbatch -N4 --wrap 'srun hostname'
+      hpadmin lab exec --user ann login-1 -- squeue -u ann
     """
-    container = _find(name).runner(node).container
+    words = command[1:] if command[0] == "--" else command
+    if not words:
+        raise click.UsageError("Missing argument 'COMMAND...'.")
+    with _lab(name) as lab:
+        container = lab.runner(node).container
     terminal = ["-t"] if sys.stdin.isatty() and sys.stdout.isatty() else []
-    argv = ["docker", "exec", "-i", *terminal, "-u", user, container, *command]
+    argv = ["docker", "exec", "-i", *terminal, "-u", user, container, *words]
     # Docker's own client passes terminal, signals and exit code on; nothing of ours has to stay between.
     try:
         os.execvp(argv[0], argv)
@@ -177,7 +178,8 @@ def execute(node: str, command: tuple[str, ...], name: str | None, user: str) ->
 @_NAME
 def fault(node: str, kind: str, name: str | None) -> None:
     """Break NODE's machine: kill (power lost), pause (hangs), disconnect (network lost); heal undoes them."""
-    _find(name).fault(node, kind)
+    with _lab(name) as lab:
+        lab.fault(node, kind)
     say(f"{node}: {kind}")
 
 
@@ -186,7 +188,8 @@ def fault(node: str, kind: str, name: str | None) -> None:
 @_NAME
 def reboot(node: str, name: str | None) -> None:
     """Restart NODE's machine; its disk stays."""
-    _find(name).reboot(node)
+    with _lab(name) as lab:
+        lab.reboot(node)
     say(f"{node}: rebooting")
 
 
@@ -195,7 +198,8 @@ def reboot(node: str, name: str | None) -> None:
 @_NAME
 def replace(node: str, name: str | None) -> None:
     """Give NODE another machine: new id and address, the same host name, an empty disk."""
-    new = _find(name).replace(node)
+    with _lab(name) as lab:
+        new = lab.replace(node)
     say(f"{node}: replaced by {new.instance_id} at {new.address}")
 
 
@@ -203,10 +207,37 @@ def replace(node: str, name: str | None) -> None:
 @_NAME
 def down(name: str | None) -> None:
     """Remove all containers and the network of the lab, and nothing else."""
-    _find(name).down(say=say)
+    with _lab(name) as lab:
+        lab.down(say=say)
 
 
-def _find(name: str | None) -> Lab:
-    from hpadmin.lab.cluster import Lab
+@contextlib.contextmanager
+def _lab(name: str | None, *, new: bool = False) -> Iterator[Lab]:
+    """The lab of that name, the only one without a name; `new` for one that need not be there yet.
 
-    return Lab.find(name)
+    What the engine refuses in the block, and that it does not answer, is OperationFailed.
+    """
+    try:
+        from hpadmin.lab.cluster import Lab
+        from hpadmin.lab.engine import engine_errors
+    except ModuleNotFoundError as error:
+        if error.name not in ("docker", "requests"):
+            raise
+        raise OperationFailed(
+            f"labs need the Python package {error.name}, which is not installed",
+            hint="pip install 'hpadmin[lab]'",
+        ) from error
+    with engine_errors():
+        yield Lab.open(name) if new and name else Lab.find(name)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """Return the files below a folder by their names relative to it."""
+    try:
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+    except OSError as error:
+        raise InvalidInput(f"cannot read {error.filename}: {error.strerror}") from error

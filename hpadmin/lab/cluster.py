@@ -79,18 +79,18 @@ class Lab(Machines):
         *,
         legacy: request.Source | None = None,
         ultraserver_nodes: int | None = None,
-        lifecycle: str = CONTAINER_PROFILE,
-        bundle: Mapping[str, str] | None = None,
+        lifecycle: str | None = None,
+        bundle: Mapping[str, str | bytes] | None = None,
         release: str = "24.11",
         timeout: float = 900,
         say: Say,
     ) -> None:
         """Make the lab what the request says: create what is missing, remove what is no longer wanted, wait.
 
-        `legacy` is a `provisioning_parameters.json` (when not given, the one beside the request), `lifecycle` the
-        bundle's ``lifecycle.yaml``, `bundle` what else is in it by name, such as ``shared_users.txt`` and
-        ``ssh_keys/ann.pub``. A second call converges. The lab's own agent repairs its nodes, unless `lifecycle` says
-        ``agent: false``.
+        `legacy` is a `provisioning_parameters.json` (when not given, the one beside the request), `bundle` what else
+        nodes are given by name, such as ``shared_users.txt`` and ``ssh_keys/ann.pub``. `lifecycle` is its
+        ``lifecycle.yaml``; without one it is the bundle's own, else `CONTAINER_PROFILE`. A second call converges. The
+        lab's own agent repairs its nodes, unless ``lifecycle.yaml`` says ``agent: false``.
 
         Raises InvalidInput for a bad request; OperationFailed when a node does not become ready within `timeout`
         seconds, with what its log says.
@@ -100,21 +100,27 @@ class Lab(Machines):
         for note in wanted.notes:
             say(f"note: {note}")
         with engine_errors():
-            files = {
+            files: dict[str, str | bytes] = {
                 **own_agent.bundle(self.name),
+                "lifecycle.yaml": CONTAINER_PROFILE,
                 **(bundle or {}),
                 "request.json": source.text,
-                "lifecycle.yaml": lifecycle,
             }
+            if lifecycle is not None:
+                files["lifecycle.yaml"] = lifecycle
             if legacy:
                 files["provisioning_parameters.json"] = legacy.text
-            self._up(wanted, files, ultraserver_nodes, release, say)
+            given = {
+                name: content.encode() if isinstance(content, str) else content
+                for name, content in files.items()
+            }
+            self._up(wanted, given, ultraserver_nodes, release, say)
         self.wait_ready(timeout=timeout, say=say)
 
     def _up(
         self,
         wanted: request.Request,
-        files: dict[str, str],
+        files: Mapping[str, bytes],
         ultraserver_nodes: int | None,
         release: str,
         say: Say,
@@ -224,7 +230,7 @@ class Lab(Machines):
         self,
         cluster_name: str,
         instances: Sequence[LabInstance],
-        files: dict[str, str],
+        files: Mapping[str, bytes],
         tag: str,
         network: str,
         say: Say,

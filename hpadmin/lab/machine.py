@@ -160,10 +160,19 @@ def engine_socket() -> str | None:
 def create_file_server(
     client: docker.DockerClient, lab: str, dns_name: str, image: str, network: str
 ) -> None:
-    """Create and start the server of the file system that the request calls `dns_name`, unless it is there."""
+    """Create and start the server of the file system that the request calls `dns_name`, unless it is there.
+
+    Raises OperationFailed when something else has its name.
+    """
     name = f"{lab}-{dns_name.partition('.')[0]}"
     with contextlib.suppress(docker.errors.NotFound):
-        client.containers.get(name).start()
+        found = client.containers.get(name)
+        if (found.labels.get(LABEL), found.labels.get(_FILE_SYSTEM)) != (lab, dns_name):
+            raise OperationFailed(
+                f"a container {name} is there, and it is not lab {lab}'s server of {dns_name}",
+                hint="remove it or give it another name, or give the lab one",
+            )
+        found.start()
         return
     api = client.api
     endpoint = api.create_endpoint_config(aliases=[dns_name])

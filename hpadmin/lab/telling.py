@@ -28,16 +28,16 @@ _BUSY = "another on_create runs"
 _TAKE_IN = 600.0
 
 
-def facts(config: str, bundle: Mapping[str, str], key: bytes | None = None) -> Files:
+def facts(config: str, bundle: Mapping[str, bytes], key: bytes | None = None) -> Files:
     """Return what a node is given: its inventory, its lifecycle bundle and, at its birth, the cluster's key."""
     given = {INVENTORY: (config.encode(), 0o644)}
-    given |= {f"{BUNDLE}/{file}": (content.encode(), 0o644) for file, content in bundle.items()}
+    given |= {f"{BUNDLE}/{file}": (content, 0o644) for file, content in bundle.items()}
     if key is not None:
         given[KEY] = (key, 0o400)
     return given
 
 
-def tell(lab: Machines, config: str, bundle: Mapping[str, str], nodes: Iterable[LabNode]) -> None:
+def tell(lab: Machines, config: str, bundle: Mapping[str, bytes], nodes: Iterable[LabNode]) -> None:
     """Give those of `nodes` that run the new facts, and let their lifecycle take them in.
 
     Who is in the cluster concerns the controllers alone, another bundle everybody: the other nodes have what the
@@ -108,14 +108,13 @@ def _take_in(lab: Machines, node: LabNode) -> None:
     runner.run(["rm", "-f", PENDING], timeout=60).check()
 
 
-def _from_controller(lab: Machines) -> tuple[str, dict[str, str], bytes | None]:
+def _from_controller(lab: Machines) -> tuple[str, dict[str, bytes], bytes | None]:
     """The inventory as it is now, and the bundle and key as the controller has them."""
     donor = _container(lab, lab.controller())
     name = json.loads(text(machine.read_file(donor, INVENTORY)))["ClusterConfig"]["ClusterName"]
-    bundle = {file: text(content) for file, content in machine.read_folder(donor, BUNDLE).items()}
     return (
         resource_config(name, [node.instance for node in lab.nodes()]),
-        bundle,
+        machine.read_folder(donor, BUNDLE),
         machine.read_file(donor, KEY),
     )
 
