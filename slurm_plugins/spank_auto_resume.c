@@ -35,11 +35,32 @@ SPANK_PLUGIN(auto_resume, 1);
 #ifndef PYTHON
 #define PYTHON "/opt/hpadmin/bin/python3"
 #endif
-#define SUPERVISOR "hpadmin.recovery.resume.supervise"
 
-/* Set by the supervisor for its child: the supervisor's process id, and the pipe that wants the step's id. */
+/*
+ * Set by the supervisor for its child: the supervisor's process id, and the pipe that wants the step's id. An srun
+ * that finds its own process id there was started again in place, because no supervisor could be.
+ */
 #define PARENT_VARIABLE "HPADMIN_AUTO_RESUME_PARENT"
 #define PIPE_VARIABLE "HPADMIN_AUTO_RESUME_PIPE"
+
+/*
+ * The supervisor, or, on a node whose Python has no such module or cannot load it, srun as it was: with its own
+ * environment (Python may have added LC_CTYPE to it) and without the signals that Python ignores.
+ */
+#define SUPERVISOR \
+	"import os, signal, sys\n" \
+	"try:\n" \
+	"    from hpadmin.recovery.resume.supervise import main\n" \
+	"except Exception as error:\n" \
+	"    os.write(2, f'srun: error: auto_resume: {sys.executable}: {error}\\n'.encode())\n" \
+	"    os.write(2, b'srun: error: auto_resume: the step runs without auto-resume\\n')\n" \
+	"    entries = open('/proc/self/environ', 'rb').read().split(b'\\0')\n" \
+	"    variables = dict(entry.split(b'=', 1) for entry in entries if b'=' in entry)\n" \
+	"    variables[b'" PARENT_VARIABLE "'] = b'%d' % os.getpid()\n" \
+	"    for name in ('SIGPIPE', 'SIGXFSZ'):\n" \
+	"        signal.signal(getattr(signal, name), signal.SIG_DFL)\n" \
+	"    os.execve(sys.argv[4], sys.argv[6:], variables)\n" \
+	"sys.exit(main(sys.argv[1:]))\n"
 
 #define MAX_ARGUMENTS (1024 * 1024) /* bytes of command line: more than the kernel takes for srun itself */
 
@@ -272,7 +293,7 @@ static void become_supervisor(void)
 		snprintf(retries_text, sizeof(retries_text), "%ld", retries);
 		snprintf(spares_text, sizeof(spares_text), "%ld", spares);
 		/* -I: nothing of the user's Python environment takes part. */
-		char *own[OWN] = { (char *) python, "-I", "-m", SUPERVISOR, retries_text, spares_text,
+		char *own[OWN] = { (char *) python, "-I", "-c", SUPERVISOR, retries_text, spares_text,
 				   (char *) heartbeat, program, "--", NULL };
 		memcpy(argv, own, (OWN - 1) * sizeof(*own));
 		memmove(argv + OWN - 1, argv + OWN, (count + 1) * sizeof(*argv));
@@ -307,7 +328,9 @@ int slurm_spank_init_post_opt(spank_t spank, int argc, char **argv)
 	if (spank_context() == S_CTX_ALLOCATOR) {
 		prepare_allocation();
 	} else if (spank_context() == S_CTX_LOCAL && !supervised) {
-		supervised = parent && strtol(parent, NULL, 10) == (long) getppid();
+		long by = parent ? strtol(parent, NULL, 10) : 0;
+
+		supervised = by > 0 && (by == (long) getppid() || by == (long) getpid());
 		if (!supervised)
 			become_supervisor();
 		tell = supervised && pipe ? (int) strtol(pipe, NULL, 10) : -1;

@@ -48,6 +48,7 @@ PartitionName=dev Nodes=box Default=YES OverSubscribe=FORCE:8
 PLUGINS = {
     "ours": f"optional {PLUGIN} python=/usr/local/bin/supervisor",
     "no-python": f"optional {PLUGIN} python=/nonexistent/python3",
+    "no-hpadmin": f"optional {PLUGIN} python=/usr/bin/python3",
     "careless": "optional /tmp/careless.so",
 }
 START = """
@@ -93,13 +94,18 @@ RUNS = {
     "taken over": Run(
         "ours",
         "srun --auto-resume=3 --auto-resume-spares=2 -N1 train 'a b'",
-        r"supervisor: -I -m hpadmin\.recovery\.resume\.supervise 3 2  /usr/bin/srun -- \S*srun --auto-resume=3"
+        r"(?s)supervisor: -I -c .*hpadmin\.recovery\.resume\.supervise.* 3 2  /usr/bin/srun -- \S*srun --auto-resume=3"
         r" --auto-resume-spares=2 -N1 train a b\n",
     ),
     "nothing to take over": Run(
         "no-python",
         "srun --auto-resume=1 -N1 -n1 echo went on",
         r"(?s)went on.*the step runs without auto-resume",
+    ),
+    "nothing to take over with": Run(
+        "no-hpadmin",
+        "srun --auto-resume=1 -N1 -n1 bash -c 'echo went on ${HPADMIN_AUTO_RESUME_PARENT-gone} ${LC_CTYPE-plain}'",
+        r"(?s)went on gone plain.*No module named 'hpadmin'.*the step runs without auto-resume",
     ),
     "a job with spares": Run(
         "ours", "sbatch --hold --auto-resume=1 --auto-resume-spares=2 -N1 --wrap true", "Submitted batch job"
