@@ -119,6 +119,18 @@ class Child:
             self._take(got)
         return self.process.poll()
 
+    def outlasts(self, seconds: float) -> bool:
+        """Wait so long and pass signals on; False as soon as the child has ended, or somebody wants it to end.
+
+        Ends of other processes of ours do not shorten it.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            if self.wait(deadline - time.monotonic()) is not None or self.ended_by_user:
+                return False
+            if time.monotonic() >= deadline:
+                return True
+
     def _take(self, got: Any) -> None:
         number = signal.Signals(got.si_signo)
         if number not in PASSED_ON or got.si_pid == os.getpid():  # our own SIGPIPE: nobody reads what we say

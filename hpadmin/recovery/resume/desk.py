@@ -131,7 +131,7 @@ class Desk:
             state,
             seen.at,
             resumes=record.resumes + (resumed and request.cause is not Cause.STUCK),
-            quick=quick,
+            quick=record.quick if goes_on else quick,
             last_action=record.last_action if goes_on else answer.action.value,
             reason=record.reason if goes_on else answer.text,
         )

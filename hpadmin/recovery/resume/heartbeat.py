@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpadmin.errors import InvalidInput
+from hpadmin.recovery.resume import srunargs
 
 MIN_SECONDS = 5
+GAP_SECONDS = 5.0
+"""Whoever looks several times a second and has not looked for so long did not run himself: no step is blamed for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +38,68 @@ class Heartbeat:
         """Return the file that is touched."""
         return None if self.path is None else Path(self.folder, self.path.replace("%j", str(job_id)))
 
-    def last(self, job_id: int) -> float | None:
-        """Return when there was a sign last, in seconds since the epoch; None where none can be seen yet."""
+    def unseen(self, argv: Sequence[str], environment: Mapping[str, str]) -> str:
+        """Say why the signs of this srun cannot be seen; empty where they can."""
+        if self.path is not None:
+            return ""
+        output = srunargs.parse(argv).output or environment.get("SLURM_STDOUTMODE", "")
+        if output and output != "all":
+            return (
+                f"what the step prints goes to {output}: name that file, --auto-resume-heartbeat=FILE:SECONDS"
+            )
         try:
-            path = self.file(job_id)
-            found = os.fstat(1) if path is None else path.stat()
+            regular = stat.S_ISREG(os.fstat(1).st_mode)
         except OSError:
+            regular = False
+        return "" if regular else "srun's standard output is no file"
+
+
+@dataclass
+class Progress:
+    """How long a step has given no sign.
+
+    A sign is that the time of the file is another than before. What time it is, is never compared with ours: a file
+    server has its own clock. `at` and all moments are those of `time.monotonic`.
+    """
+
+    heartbeat: Heartbeat
+    job_id: int
+    at: float
+    """When there was a sign last; at first, when the step began."""
+    trouble: str = ""
+    """Why the file cannot be looked at; that is no silence of the step."""
+    _looked: float = field(default=0.0, init=False)
+    _sign: tuple[int, int] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._looked, self._sign = self.at, self._look()
+
+    def quiet(self, now: float) -> float:
+        """Look, and return the seconds without a sign until `now`."""
+        if now - self._looked > GAP_SECONDS:
+            self.at += now - self._looked
+        self._looked = now
+        sign = self._look()
+        if sign != self._sign or self.trouble:
+            self._sign, self.at = sign, now
+        return now - self.at
+
+    def overdue(self, now: float) -> bool:
+        """Look, and tell whether the limit is over."""
+        return self.quiet(now) > self.heartbeat.seconds
+
+    def _look(self) -> tuple[int, int] | None:
+        path = self.heartbeat.file(self.job_id)
+        try:
+            found = os.fstat(1) if path is None else path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            self.trouble = ""
             return None
-        if path is None and not stat.S_ISREG(found.st_mode):
+        except OSError as error:
+            self.trouble = str(error)
             return None
-        return found.st_mtime
+        self.trouble = ""
+        return found.st_mtime_ns, found.st_size
 
 
 def parse(text: str, folder: str) -> Heartbeat | None:

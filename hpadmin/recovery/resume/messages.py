@@ -2,12 +2,15 @@
 
 A record stands in angle brackets inside a field that may also hold text of others, which is kept:
 
->>> ask = Request("7f3a90c1", 0, Phase.ASK, attempt=1, exit_code=1, want=4)
->>> text = put("owner: physics", ask.record())
+>>> ask = Request("7f3a90c1", 0, Phase.ASK, exit_code=1, want=4)
+>>> text = put(put("owner: physics", ask), Request("", 1, Phase.WATCH))
 >>> text
-'owner: physics <auto-resume/1 step=0 id=7f3a90c1 phase=ask attempt=1 cause=exit exit=1 want=4>'
->>> requests(text) == {0: ask}
+'owner: physics <auto-resume/1 phase=watch steps=1> <auto-resume/1 step=0 id=7f3a90c1 phase=ask exit=1 want=4>'
+>>> requests(text)[0] == ask
 True
+
+Slurm takes `MAX_EXTRA` characters, so steps of which there is nothing to say but where they are share one record, and
+only what is asked needs one of its own.
 
 Nothing here is executed, and a record that does not parse exactly is no record. A request is a wish of the
 job's owner about this job only; the agent takes its numbers as limits, never as facts about nodes.
@@ -16,7 +19,7 @@ job's owner about this job only; the agent takes its numbers as limits, never as
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -29,11 +32,21 @@ SERVICE_SECONDS = 3600
 """A step waits so long for a node where the answer does not say: the original's service timeout."""
 MAX_TEXT = 300
 """Characters that the words for people in an answer may have."""
+MAX_EXTRA = 1024
+"""Bytes that Slurm takes for a job's Extra (`_test_job_desc_fields`, src/slurmctld/job_mgr.c)."""
 MAX_RECORDS = 64
-"""Records of one field that are read: sruns of one job that run at once."""
+"""Records of one field that are read: more than `MAX_EXTRA` has room for."""
+MAX_STEPS = 4096
+"""Steps that one field may speak of: its owner writes it, and a few digits could name billions."""
+MAX_ANSWERS = 24_000
+"""Characters of answers that one job's AdminComment holds: the names of 1500 nodes that do not fold."""
+MAX_COMMENT = 32_000
+"""Characters of an AdminComment that a supervisor reads; our records come first there."""
 
+_LAST_STEP = 0xFFFFFFFF
+"""Slurm counts steps in 32 bits, and names some of them from the end (SLURM_INTERACTIVE_STEP, slurm.h)."""
 _RECORD = re.compile(r"<auto-resume/1 ([^<>\n]*)>")
-_VALUE = re.compile(r"[A-Za-z0-9_.,:%/\[\]+-]{1,600}")
+_VALUE = re.compile(r"[A-Za-z0-9_.,:%/\[\]+-]+")
 _ID = re.compile(r"[0-9a-f]{8}")
 
 
@@ -88,10 +101,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The supervisor's record: one supervised step and what is asked about it."""
+    """What a supervisor says of its step. All but number, phase and run is told only where something is asked."""
 
     id: str
-    """Eight hexadecimal digits, new for each question; the answer repeats it."""
+    """Eight hexadecimal digits, new for each question; the answer repeats it. Empty where nothing is asked."""
     step: int
     phase: Phase
     attempt: int = 0
@@ -106,11 +119,9 @@ class Request:
     """How many resumes the user allows; 0 leaves it to the site."""
     restart: int = 0
     """Slurm's count of requeues in the run of the job that this is about: the field outlives a requeue."""
-    lost: tuple[str, ...] = ()
-    """Nodes that did not answer the supervisor: the first to be probed, no more."""
 
     def record(self) -> str:
-        """Return this request as a record."""
+        """Return this question as a record. What is at its default is left out: the field is small."""
         fields = {
             "step": self.step,
             "id": self.id,
@@ -122,11 +133,10 @@ class Request:
             "ran": self.ran,
             "most": self.most,
             "restart": self.restart,
-            "lost": fold(self.lost),
         }
-        # What is at its default is left out: the field is small, and people read it.
-        needed = ("step", "id", "phase", "attempt", "cause")
-        return _write({key: value for key, value in fields.items() if key in needed or value})
+        if self.cause is Cause.EXIT:
+            del fields["cause"]
+        return _write({key: value for key, value in fields.items() if value or key == "step"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +168,25 @@ def requests(text: str, restart: int | None = None) -> dict[int, Request]:
 
     With `restart`, also those of other runs of the job are left out: nobody waits for their answers any more.
     """
-    found = (_request(body) for body in _RECORD.findall(text)[:MAX_RECORDS])
-    wanted = (each for each in found if each is not None and restart in (None, each.restart))
-    return {request.step: request for request in wanted}
+    found: list[Request] = []
+    for body in _RECORD.findall(text)[:MAX_RECORDS]:
+        found += _requests(body, MAX_STEPS - len(found))
+    return {request.step: request for request in found if restart in (None, request.restart)}
+
+
+def asks(text: str, restart: int) -> bool:
+    """Tell whether a job's Extra asks anything about this run of the job, answered or not."""
+    return any(request.phase is Phase.ASK for request in requests(text, restart).values())
+
+
+def put(text: str, request: Request) -> str:
+    """Return a job's Extra with `request` in the place of what was said of the same step, and others' text first."""
+    return _written(text, {**requests(text), request.step: request})
+
+
+def drop(text: str, *steps: int) -> str:
+    """Return a job's Extra without what is said of `steps`."""
+    return _written(text, {step: each for step, each in requests(text).items() if step not in steps})
 
 
 def answers(text: str) -> dict[int, Answer]:
@@ -169,21 +195,41 @@ def answers(text: str) -> dict[int, Answer]:
     return {answer.step: answer for answer in found if answer is not None}
 
 
-def put(text: str, record: str) -> str:
-    """Return `text` with `record` in the place of an older one about the same step, else at its end."""
-    step = _read(record[len(MARK) : -1])[0].get("step")
-    kept = drop(text, int(step)) if step else text
-    return f"{kept} {record}".strip()
+def reply(text: str, answer: Answer, asked: Mapping[int, Request]) -> str:
+    """Return a job's AdminComment with `answer` first, then the latest other answers to what is still `asked`.
+
+    Of those, so many are kept as `MAX_ANSWERS` allows. A question whose answer went is open again, and answered anew
+    once others have read theirs. Text of others comes last.
+    """
+    records = [answer.record()]
+    left = MAX_ANSWERS - len(records[0])
+    for step, other in answers(text).items():
+        if step == answer.step or step not in asked or asked[step].id != other.id:
+            continue
+        left -= len(other.record())
+        if left < 0:
+            break
+        records.append(other.record())
+    return " ".join([*records, _of_others(text)]).strip()
 
 
-def drop(text: str, step: int | None = None) -> str:
-    """Return `text` without the record about `step`, or without any record of ours."""
+def _written(text: str, said: Mapping[int, Request]) -> str:
+    """Return others' text and the records of what is `said`."""
+    together: dict[tuple[Phase, int], list[int]] = {}
+    for request in said.values():
+        if request.phase is not Phase.ASK:
+            together.setdefault((request.phase, request.restart), []).append(request.step)
+    records = [
+        _write({"phase": phase, "steps": _ranges(steps), **({"restart": restart} if restart else {})})
+        for (phase, restart), steps in together.items()
+    ]
+    records += [request.record() for request in said.values() if request.phase is Phase.ASK]
+    return " ".join([_of_others(text), *records]).strip()
 
-    def replaced(found: re.Match[str]) -> str:
-        about = _read(found[1])[0].get("step")
-        return "" if step is None or about == str(step) else found[0]
 
-    return re.sub(r"  +", " ", _RECORD.sub(replaced, text)).strip()
+def _of_others(text: str) -> str:
+    """Return a field's text without our records."""
+    return re.sub(r"  +", " ", _RECORD.sub("", text)).strip()
 
 
 def _write(fields: Mapping[str, object], text: str = "") -> str:
@@ -204,36 +250,64 @@ def _read(body: str) -> tuple[dict[str, str], str]:
     return fields, text
 
 
-def _request(body: str) -> Request | None:
+def _requests(body: str, room: int) -> list[Request]:
+    """Read one record, of at most `room` steps."""
     fields, _ = _read(body)
     identity, phase, cause = fields.get("id", ""), fields.get("phase", ""), fields.get("cause", "exit")
-    numbers = {
-        key: _number(fields, key) for key in ("step", "attempt", "exit", "want", "ran", "most", "restart")
-    }
-    lost = _hosts(fields.get("lost", ""))
+    numbers = {key: _number(fields, key) for key in ("attempt", "exit", "want", "ran", "most", "restart")}
+    steps = _steps(fields.get("steps", fields.get("step", "")), room)
     if (
-        not _ID.fullmatch(identity)
-        or phase not in set(Phase)
+        phase not in set(Phase)
         or cause not in set(Cause)
-        or "step" not in fields
-        or lost is None
         or any(number is None for number in numbers.values())
     ):
-        return None
+        return []
     known = {key: number or 0 for key, number in numbers.items()}
-    return Request(
-        identity,
-        known["step"],
-        Phase(phase),
-        attempt=known["attempt"],
-        cause=Cause(cause),
-        exit_code=known["exit"],
-        want=known["want"],
-        ran=known["ran"],
-        most=known["most"],
-        restart=known["restart"],
-        lost=lost,
-    )
+    if phase != Phase.ASK:
+        return [Request("", step, Phase(phase), restart=known["restart"]) for step in steps]
+    if not _ID.fullmatch(identity) or len(steps) != 1:
+        return []
+    return [
+        Request(
+            identity,
+            steps[0],
+            Phase(phase),
+            attempt=known["attempt"],
+            cause=Cause(cause),
+            exit_code=known["exit"],
+            want=known["want"],
+            ran=known["ran"],
+            most=known["most"],
+            restart=known["restart"],
+        )
+    ]
+
+
+def _ranges(steps: Iterable[int]) -> str:
+    """Write numbers short.
+
+    >>> _ranges([5, 2, 0, 1, 7])
+    '0-2,5,7'
+    """
+    parts: list[list[int]] = []
+    for step in sorted(steps):
+        if parts and step == parts[-1][-1] + 1:
+            parts[-1][1:] = [step]
+        else:
+            parts.append([step])
+    return ",".join("-".join(map(str, part)) for part in parts)
+
+
+def _steps(text: str, room: int) -> Sequence[int]:
+    """Read what `_ranges` wrote; nothing where it is malformed or names more than `room`."""
+    found: list[int] = []
+    for part in text.split(","):
+        low, dash, high = part.partition("-")
+        first, last = _whole(low), _whole(high if dash else low)
+        if first is None or last is None or first > last or last - first >= room - len(found):
+            return ()
+        found.extend(range(first, last + 1))
+    return found
 
 
 def _answer(body: str) -> Answer | None:
@@ -248,8 +322,14 @@ def _answer(body: str) -> Answer | None:
 
 
 def _number(fields: Mapping[str, str], key: str) -> int | None:
-    value = fields.get(key, "0")
-    return int(value) if value.isascii() and value.isdigit() and len(value) <= 9 else None
+    return _whole(fields.get(key, "0"))
+
+
+def _whole(text: str) -> int | None:
+    """Read a whole number of 32 bits; None where it is none."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _LAST_STEP):
+        return None
+    return int(text)
 
 
 def _hosts(value: str) -> tuple[str, ...] | None:

@@ -11,9 +11,9 @@ import fcntl
 import os
 import re
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from pathlib import Path
 from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import messages
 from hpadmin.recovery.resume.joining import Share, shares
+from hpadmin.recovery.resume.messages import Request
 from hpadmin.recovery.resume.stepcheck import Found, read_line
 from hpadmin.slurm.command import Completed, Runner, slurmctld_is_away
 from hpadmin.slurm.commands import LOCAL, CommandReader
@@ -53,13 +54,29 @@ _GRANTED = re.compile(r"(?:Granted|Pending) job allocation (\d+)")
 
 OUTAGE_SECONDS = 600.0
 """A slurmctld that does not answer is waited for so long: it may be restarting, or its standby taking over."""
+BESIDE_SECONDS = 0.02
+"""Between two looks at a command while srun runs."""
+LOCK_SECONDS = 0.05
+"""Between two looks at a lock that another supervisor holds."""
+
+
+def sleep(seconds: float) -> bool:
+    """Wait; True, as nothing else is awaited meanwhile."""
+    time.sleep(seconds)
+    return True
 
 
 @dataclass(frozen=True)
 class Patient:
-    """A `Runner` that tries again while slurmctld is away."""
+    """A `Runner` that tries again while slurmctld is away, as long as `wait` says that it is worth it.
+
+    While something is `busy` meanwhile, `wait` has its turns during a command as well: one whose slurmctld is away
+    takes long to say so.
+    """
 
     runner: Runner
+    wait: Callable[[float], bool] = sleep
+    busy: Callable[[], bool] = lambda: False
     pause: float = 2.0
 
     def run(
@@ -72,11 +89,20 @@ class Patient:
     ) -> Completed:
         deadline = time.monotonic() + OUTAGE_SECONDS
         while True:
-            done = self.runner.run(argv, timeout=timeout, stdin=stdin, env=env)
+            if self.busy():
+                done = self._beside(lambda: self.runner.run(argv, timeout=timeout, stdin=stdin, env=env))
+            else:
+                done = self.runner.run(argv, timeout=timeout, stdin=stdin, env=env)
             away = done.returncode != 0 and slurmctld_is_away(done.stderr)
-            if not away or time.monotonic() > deadline:
+            if not away or time.monotonic() > deadline or not self.wait(self.pause):
                 return done
-            time.sleep(self.pause)
+
+    def _beside(self, command: Callable[[], Completed]) -> Completed:
+        with ThreadPoolExecutor(1) as pool:
+            working = pool.submit(command)
+            while not working.done():
+                self.wait(BESIDE_SECONDS)
+            return working.result()
 
 
 class SupersededError(Exception):
@@ -101,6 +127,10 @@ class OwnJob:
     """Slurm's count of requeues in our run of the job. A later run has the same id: see `SupersededError`."""
     began: float | None = None
     """When our run began, in slurmctld's seconds: the count of one that Slurm forgot is that of the next."""
+    wait: Callable[[float], bool] = sleep
+    """How to wait for another supervisor's lock; False where there is no use in it any more."""
+    locks: Path = Path("/tmp")  # noqa: S108 - see `_lock`
+    """Where supervisors of one job on one host find each other's lock: whatever their TMPDIR is."""
 
     def entered(self) -> OwnJob:
         """Return the job bound to its present run. Raises OperationFailed."""
@@ -143,7 +173,7 @@ class OwnJob:
                 str(self.job_id),
                 "--states=all",
                 "-O",
-                "state:20,restartcnt:12,starttime:20,admin_comment:4000",
+                f"state:20,restartcnt:12,starttime:20,admin_comment:{messages.MAX_COMMENT}",
             ],
             timeout=COMMAND_SECONDS,
             env={"SLURM_TIME_FORMAT": "%s"},
@@ -176,31 +206,46 @@ class OwnJob:
             for _ in range(MAX_NUMBERS):
                 if self._use_number_up() >= max(earlier):
                     break
-            text = detail.extra
-            for step in earlier:
-                text = messages.drop(text, step)
-            self._set_extra(text)
+            self._set_extra(messages.drop(detail.extra, *earlier))
 
     def _use_number_up(self) -> int:
-        """Run a step that does nothing, and return its number."""
+        """Run a step that does nothing, and return its number. Raises OperationFailed where it is not told."""
         argv = ["srun", f"--jobid={self.job_id}", *_SMALL_STEP, "--nodes=1", "--ntasks=1"]
         done = self.runner.run(
             [*argv, "--job-name=auto-resume", "printenv", "SLURM_STEP_ID"], timeout=CHECK_SECONDS
         )
-        return int(done.check().stdout)
+        # The site's TaskProlog may have printed something before.
+        numbers = [line for line in done.check().stdout.split() if line.isascii() and line.isdigit()]
+        if not numbers:
+            raise OperationFailed(f"a small step did not print its number but: {done.stdout.strip()}")
+        return int(numbers[-1])
 
-    def tell(self, record: str) -> None:
-        """Put `record` into the job's Extra, beside those of other steps and whatever text is there."""
+    def tell(self, request: Request) -> bool:
+        """Put `request` into the job's Extra, beside those of other steps and whatever text is there.
+
+        False where there is no room until questions of other steps are answered. Raises OperationFailed where that
+        would not help either.
+        """
         with self._alone():
             detail = self.read()
-            if detail is not None and record not in detail.extra:
-                self._set_extra(messages.put(detail.extra, record))
+            if detail is None or messages.requests(detail.extra).get(request.step) == request:
+                return True
+            text = messages.put(detail.extra, request)
+            if (size := len(text.encode())) > messages.MAX_EXTRA:
+                if messages.asks(messages.drop(detail.extra, request.step), request.restart):
+                    return False
+                raise OperationFailed(
+                    f"the job's Extra would be of {size} bytes, and Slurm takes {messages.MAX_EXTRA}",
+                    hint="shorten what else stands there: scontrol update jobid=JOB extra=TEXT",
+                )
+            self._set_extra(text)
+            return True
 
     def forget(self, step: int) -> None:
-        """Take this step's record out of the job's Extra."""
+        """Take what is said of this step out of the job's Extra."""
         with self._alone():
             detail = self.read()
-            if detail is not None and messages.drop(detail.extra, step) != detail.extra:
+            if detail is not None and step in messages.requests(detail.extra):
                 self._set_extra(messages.drop(detail.extra, step))
 
     def _set_extra(self, text: str) -> None:
@@ -208,20 +253,48 @@ class OwnJob:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let only one supervisor of this user on this host change the field at a time."""
-        path = Path(tempfile.gettempdir()) / f".auto-resume-{os.getuid()}-{self.job_id}.lock"
+        """Let only one supervisor of this user on this host change the field at a time.
+
+        Where it cannot have the lock, it goes on without: several sruns of one job may then overwrite each other's
+        record, which `Supervisor` notices and repeats.
+        """
+        path = self.locks / f".auto-resume-{os.getuid()}-{self.job_id}.lock"
+        descriptor = self._lock(path)
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError:
-            # Somebody else's file has that name, or there is no room: several sruns of one job may then
-            # overwrite each other's record, which `Supervisor` notices and repeats.
-            yield
-            return
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                path.unlink(missing_ok=True)
+                os.close(descriptor)
+
+    def _lock(self, path: Path) -> int | None:
+        """Return the locked file; None where it is somebody else's, cannot be made, or is held for too long.
+
+        Anybody may make a file of that name first, and hold its lock for ever.
+        """
+        deadline = time.monotonic() + OUTAGE_SECONDS
+        while True:
+            try:
+                descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            except OSError:
+                return None
+            mine = os.fstat(descriptor)
+            if mine.st_uid != os.getuid():
+                os.close(descriptor)
+                return None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.lstat().st_ino == mine.st_ino:
+                    return descriptor
+                os.close(descriptor)  # whoever had it has removed it: the next one locks another
+                continue
+            except FileNotFoundError:
+                os.close(descriptor)
+                continue
+            except OSError:
+                os.close(descriptor)
+            if time.monotonic() > deadline or not self.wait(LOCK_SECONDS):
+                return None
 
     def keep_only(self, nodes: Sequence[str]) -> None:
         """Shrink the job to `nodes`. Raises OperationFailed with Slurm's reason."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hpadmin.errors import OperationFailed
 from hpadmin.recovery.observe import Observation
+from hpadmin.recovery.resume import messages
 from hpadmin.recovery.resume.control import CommandJobControl, Hints, JobControl
 from hpadmin.recovery.resume.desk import Desk, Reacher
 from hpadmin.recovery.resume.examine import Examiner
@@ -61,7 +62,9 @@ class ResumePart:
     reacher: Reacher | None = None
     examiner: Examiner | None = None
     _seen_records: dict[int, str] = field(default_factory=dict, init=False)
-    """Records that were looked at already and ask for nothing: a cache, nothing is lost with it."""
+    """Records that were looked at already and ask for nothing: a cache, nothing is lost with it.
+
+    What asks is looked at again also after it was answered: slurmctld may be killed and forget the answer."""
     _orphans: dict[int, float] = field(default_factory=dict, init=False)
     _examined: dict[str, set[str]] = field(default_factory=dict, init=False)
     """`Desk.examined`. Where it is lost, nodes look at themselves once more."""
@@ -93,10 +96,16 @@ class ResumePart:
         for job_id, record in hints.records.items():
             if job_id in running and self._seen_records.get(job_id) != record:
                 detail = self.reader.job(job_id)
-                if detail is not None and not questions.hear(detail, known.get(job_id), seen):
-                    self._seen_records[job_id] = record
-                elif detail is not None:
+                if detail is None:
+                    continue
+                if questions.hear(detail, known.get(job_id), seen):
                     asking.append(detail)
+                if messages.asks(detail.extra, detail.restarts):
+                    self._seen_records.pop(
+                        job_id, None
+                    )  # what stood there before may come again, and means more then
+                else:
+                    self._seen_records[job_id] = record
         self._asked = bool(asking)
         questions.answer_all(asking, seen)
         requeues.follow(seen, running)

@@ -218,11 +218,12 @@ class Questions:
         job = job_view(detail, seen, configuration)
         answered = messages.answers(detail.admin_comment)
         comment = detail.admin_comment
-        for request in messages.requests(detail.extra, detail.restarts).values():
+        asked = messages.requests(detail.extra, detail.restarts)
+        for request in asked.values():
             if request.phase is not Phase.ASK or not _open(request, answered):
                 continue
             incident = self._desk.store.begin(record, request.id, request.step, request.cause, seen.at)
-            quick = record.quick + 1 if record.resumes and 0 < request.ran < self._desk.limits.quick else 0
+            quick = _quick(record, request, self._desk.limits)
             history = History(record.resumes, quick)
             answer = _decided(incident, request, self._desk.limits) or decide(
                 request, job, views, history, self._desk.limits, age=seen.at - incident.at
@@ -231,10 +232,19 @@ class Questions:
                 continue
             if answer.action is not Action.WAIT and not incident.action:
                 record = self._desk.settle(record, incident, request, answer, views, quick, seen)
-            comment = messages.put(comment, answer.record())
+            # Only the supervisor that retries drops nodes; those of a rack would fill the field for nothing.
+            told = answer if answer.action is Action.RETRYSTEP else replace(answer, bad=())
+            comment = messages.reply(comment, told, asked)
             self._desk.jobs.answer(detail.info.job_id, comment)
             if answer.action is Action.REQUEUE:
                 self._desk.requeue(detail.info.job_id, [view for view in views if view.name in held], seen)
+
+
+def _quick(record: JobRecord, request: Request, limits: Limits) -> int:
+    """Return how many failures in a row, this one included, came soon after a resume."""
+    if request.cause is Cause.STUCK:  # the resume of a failure that was counted already
+        return record.quick
+    return record.quick + 1 if record.resumes and 0 < request.ran < limits.quick else 0
 
 
 def _unsure_if(blind: bool, view: NodeView) -> NodeView:

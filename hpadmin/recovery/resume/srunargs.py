@@ -6,8 +6,8 @@
 >>> without_pins(["srun", "-N4", "-w", "n[1-4]", "train", "-w", "9"])
 ['srun', '-N4', 'train', '-w', '9']
 
-The tables are those of src/common/slurm_opt.c, 24.11 to 26.05. Options of other SPANK plugins are unknown here;
-like most of them they are taken to carry their argument behind an equals sign.
+The tables are those of src/common/slurm_opt.c, 24.11 to 26.05, and of pyxis. Options of other SPANK plugins are
+unknown here; like most of them they are taken to carry their argument behind an equals sign.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ ntasks-per-node ntasks-per-socket ntasks-per-tres open-mode output pack-group pa
 profile prolog qos relative reservation resources segment signal slurmd-debug sockets-per-node switches
 task-epilog task-prolog tasks-per-node thread-spec threads threads-per-core time time-min tmp treewidth
 tres-bind tres-per-task wait wckey
+container-env container-image container-mounts container-name container-save container-workdir
 """
 _WITHOUT_TEXT = """
 bcast compress contiguous debugger-test disable-status exact exclusive external-launcher help hold
 immediate interactive kill-on-bad-exit label multi-prog nice no-allocate no-kill oom-kill-step overcommit
 overlap oversubscribe preserve-env propagate pty quiet quit-on-interrupt reboot resv-ports send-libs
 spread-job stepmgr test-only unbuffered usage use-min-nodes verbose version whole x11
+container-entrypoint container-entrypoint-log container-mount-home container-readonly container-remap-root
+container-writable no-container-entrypoint no-container-mount-home no-container-remap-root
 """
 """Options without an argument, or whose optional one stands behind an equals sign."""
 
@@ -63,6 +66,10 @@ class Given:
     """It names the allocation by ``--jobid``."""
     heterogeneous: bool
     """It has several components, or chooses some by ``--het-group``."""
+    interactive: bool
+    """It starts the shell of salloc under ``use_interactive_step``: no step that anybody would start again."""
+    output: str | None
+    """Argument of ``-o``; None where it is not given."""
     command: int
     """Index of the first word that is no option: the program."""
 
@@ -81,6 +88,8 @@ def parse(argv: Sequence[str]) -> Given:
         pinned=bool(_PINS & found.keys()),
         jobid="jobid" in found,
         heterogeneous=":" in argv[end:] or bool({"het-group", "pack-group"} & found.keys()),
+        interactive="interactive" in found,
+        output=found.get("output"),
         command=end,
     )
 
@@ -112,11 +121,17 @@ def _holds_flag(word: str, flags: str) -> bool:
 
 
 def without_pins(argv: Sequence[str]) -> list[str]:
-    """Return the command line without the options that name particular nodes."""
+    """Return the command line without the options that name particular nodes.
+
+    >>> without_pins(["srun", "-vlw", "n1", "train"])
+    ['srun', '-vl', 'train']
+    """
     kept = list(argv)
     for name, _, start, stop in reversed(list(_options(argv))):
         if name in _PINS:
-            del kept[start:stop]
+            word = argv[start]
+            flags = "" if word.startswith("--") else word[: _argument(word)]
+            kept[start:stop] = [flags] if len(flags) > 1 else []
     return kept
 
 
@@ -143,15 +158,23 @@ def _options(argv: Sequence[str]) -> Iterator[tuple[str, str, int, int]]:
 def _short(argv: Sequence[str], at: int) -> tuple[str, str, int]:
     """Read a word of short options: the last of them that takes an argument names it."""
     word = argv[at]
+    position = _argument(word)
+    if position == len(word):
+        return word[1:2], "", at + 1
+    name = _SHORT_WITH_ARGUMENT[word[position]]
+    if position + 1 < len(word):
+        return name, word[position + 1 :], at + 1
+    return name, argv[at + 1] if at + 1 < len(argv) else "", at + 2
+
+
+def _argument(word: str) -> int:
+    """Return where in a word of short options the one stands that takes an argument; its length where none does."""
     for position, letter in enumerate(word[1:], 1):
         if letter in _SHORT_WITH_ARGUMENT:
-            name = _SHORT_WITH_ARGUMENT[letter]
-            if position + 1 < len(word):
-                return name, word[position + 1 :], at + 1
-            return name, argv[at + 1] if at + 1 < len(argv) else "", at + 2
+            return position
         if letter in _SHORT_OPTIONAL:
             break
-    return word[1:2], "", at + 1
+    return len(word)
 
 
 def _full_name(name: str) -> str:

@@ -1,7 +1,8 @@
 """What the SPANK plugin runs in the place of an srun that was given ``--auto-resume``.
 
-    python3 -I -m hpadmin.recovery.resume.supervise MOST SPARES HEARTBEAT /usr/bin/srun -- srun ARGUMENTS…
+    python3 -I -c '…' MOST SPARES HEARTBEAT /usr/bin/srun -- srun ARGUMENTS…
 
+where `…` calls `main` (slurm_plugins/spank_auto_resume.c), or runs srun plainly where it cannot be loaded.
 It ends with srun's own exit code, or by the signal that ended srun.
 """
 
@@ -11,11 +12,12 @@ import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hpadmin.errors import HpadminError
 from hpadmin.recovery.resume import child, heartbeat, srunargs
-from hpadmin.recovery.resume.ownjob import OwnJob, Patient, quiet
+from hpadmin.recovery.resume.ownjob import OwnJob, quiet
 from hpadmin.recovery.resume.supervisor import Options, Supervisor
 from hpadmin.recovery.resume.watch import Launch
 from hpadmin.slurm.command import Local
@@ -34,6 +36,8 @@ def main(argv: Sequence[str]) -> int:
     except HpadminError as error:
         _write(f"srun: error: {error.message}\n")
         return 1
+    if given.interactive:
+        return _plain(launch)
     why_not = ""
     if job_id is None or given.jobid:
         why_not = "Auto Resume can only run within an existing allocation; the step runs without it."
@@ -42,6 +46,10 @@ def main(argv: Sequence[str]) -> int:
     if why_not:
         _write(f"[Auto Resume] Info: JobID: {job_id or '-'} StepID: - {why_not}\n")
         return _plain(launch)
+    beat_unseen = options.heartbeat.unseen(srun, environment) if options.heartbeat is not None else ""
+    if beat_unseen:
+        _write(f"[Auto Resume] Info: JobID: {job_id} StepID: - No heartbeat is watched: {beat_unseen}\n")
+        options = replace(options, heartbeat=None)
     if options.spares and given.nodes is None:
         launch = _leaving_spares(launch, options.spares)
 
@@ -50,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     os.environ.update(quiet(environment))
     os.chdir("/")
     assert job_id is not None
-    return child.end_like(Supervisor(OwnJob(Patient(Local()), job_id), launch, options, _write).run())
+    return child.end_like(Supervisor(OwnJob(Local(), job_id), launch, options, _write).run())
 
 
 def _leaving_spares(launch: Launch, spares: int) -> Launch:

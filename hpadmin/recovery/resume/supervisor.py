@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from hpadmin.errors import OperationFailed
@@ -18,7 +18,7 @@ from hpadmin.recovery.resume.allocate import GivenUpError, InterruptedStepError
 from hpadmin.recovery.resume.child import Child
 from hpadmin.recovery.resume.heartbeat import Heartbeat
 from hpadmin.recovery.resume.messages import SERVICE_SECONDS, Action, Answer, Cause, Phase, Request, answers
-from hpadmin.recovery.resume.ownjob import OwnJob, SupersededError
+from hpadmin.recovery.resume.ownjob import OwnJob, Patient, SupersededError
 from hpadmin.recovery.resume.stepcheck import Stepd
 from hpadmin.recovery.resume.swap import CREATED_SECONDS, Swap
 from hpadmin.recovery.resume.watch import Attempt, Ended, Launch, Step
@@ -64,6 +64,7 @@ class Supervisor:
     want: int = 0
     _verdict: Answer | None = field(default=None, repr=False)
     """The agent's answer while the step still ran; it need not be asked twice."""
+    _running: Attempt | None = field(default=None, repr=False)
     _prepared: tuple[Answer, Ended] | None = field(default=None, repr=False)
     """Of the last swap: why it was made, and what for."""
     _announced: bool = False
@@ -77,9 +78,13 @@ class Supervisor:
     def run(self) -> int:
         """Return the status of the last attempt, as `Child.wait` gives it."""
         child.block_signals()
+        patient = Patient(self.job.runner, self._meanwhile, lambda: self._srun is not None)
+        self.job = replace(self.job, runner=patient, wait=self._meanwhile)
         try:
             self._enter()
             return self._attempts()
+        except InterruptedStepError:
+            return 1  # as srun, where its step did not exist yet
         except SupersededError:
             self._await_end(
                 "This run of the job is over: it was requeued, or Slurm had forgotten that it ran."
@@ -101,6 +106,8 @@ class Supervisor:
             ended = self._attempt()
             terminal.restore()
             if self._final(ended):
+                if self.attempt and ended.status and ended.step is None and not ended.ended_by_user:
+                    self.say("Error", f"{_described(ended)} before its step was created: it is not resumed.")
                 self._forget()
                 return ended.status
             assert self.step is not None
@@ -140,7 +147,7 @@ class Supervisor:
             return False
         try:
             self._prepared = answer, ended
-            self._tell(Phase.SWAP, cause=ended.cause, lost=answer.bad)
+            self._tell(Phase.SWAP)
             self.launch = self._swapper.swap(answer, ended, self.launch)
         except OperationFailed as error:
             self._report_stuck(error.message, ended, answer)
@@ -150,7 +157,7 @@ class Supervisor:
     def _report_stuck(self, why: str, ended: Ended, answer: Answer) -> None:
         """Tell the agent that the job as it is now is of no use: it is requeued, where it may be."""
         self.say("Error", why)
-        stuck = self._ask(Cause.STUCK, ended.status or 1, ended.seconds, answer.bad)
+        stuck = self._ask(Cause.STUCK, ended.status or 1, ended.seconds)
         if stuck is not None:
             self._told(stuck)
 
@@ -168,7 +175,7 @@ class Supervisor:
         environment = dict(self.launch.environment)
         environment[COUNT_VARIABLE] = str((self.job.restarts or 0) + self.attempt)
         launch = replace(self.launch, environment=environment)
-        return Attempt(
+        self._running = Attempt(
             launch,
             self.options.heartbeat,
             self._started,
@@ -177,10 +184,16 @@ class Supervisor:
             self._end_step,
             self._outlived,
             self._waits_in_vain,
-        ).run()
+            self._suspended,
+            lambda text: self.say("Info", text),
+        )
+        try:
+            return self._running.run()
+        finally:
+            self._running = None
 
     def _started(self, step: Step) -> None:
-        self._in_vain = 0
+        self._in_vain, self._begun = 0, time.monotonic()
         if self.step is None:
             self.step, self.want = step, step.node_count
         try:
@@ -210,7 +223,7 @@ class Supervisor:
         answer, self._verdict = self._verdict, None
         if answer is None:
             self.say("Info", "Initiating communication with cluster agent to diagnose health of nodes")
-            answer = self._ask(ended.cause, ended.status, ended.seconds, ended.lost)
+            answer = self._ask(ended.cause, ended.status, ended.seconds)
         if answer is None:
             self.say("Error", "No cluster agent answers (hpadmin agent run): the step is not resumed.")
             return None
@@ -229,19 +242,20 @@ class Supervisor:
         cause: Cause,
         status: int,
         seconds: float,
-        lost: Sequence[str],
         running: Child | None = None,
     ) -> Answer | None:
-        """Ask and return the final answer; None when nobody answers, the job is over, or `running` ended."""
-        request = self._tell(
-            Phase.ASK, cause=cause, exit_code=_code(status), ran=int(seconds), lost=tuple(lost)
-        )
+        """Ask and return the final answer; None when nobody answers, the job is over, or `running` ended.
+
+        Where there is no room for the question until others of this job are answered, it waits for that.
+        """
+        request = self._question(cause, status, seconds)
+        asked = self.job.tell(request)
         begun, waits = time.monotonic(), iter(POLL_SECONDS)
         wait, seen, told = next(waits), False, begun
         while True:
             if running is None:
                 self._pause(wait)
-            elif running.wait(wait) is not None or running.ended_by_user:
+            elif not running.outlasts(wait):
                 return None
             wait = next(waits, wait) if not seen else 1.0
             state, comment = self.job.glance()
@@ -254,17 +268,17 @@ class Supervisor:
                 if answer.action is not Action.WAIT:
                     return answer
                 seen = True
-            if time.monotonic() - told > RETELL_SECONDS:
-                self.job.tell(request.record())
-                told = time.monotonic()
+            if not asked or time.monotonic() - told > RETELL_SECONDS:
+                before, asked, told = asked, self.job.tell(request), time.monotonic()
+                begun = begun if before else told
             waited = time.monotonic() - begun
             if waited > (SERVICE_SECONDS if seen else AGENT_SECONDS):
                 return None
 
-    def _suspected(self, step: Step, cause: Cause, lost: tuple[str, ...], running: Child) -> bool:
+    def _suspected(self, step: Step, cause: Cause, running: Child) -> bool:
         """Ask the agent about nodes that do not answer, while the step runs on."""
         try:
-            answer = self._ask(cause, 0, 0, lost, running)
+            answer = self._ask(cause, 0, time.monotonic() - self._begun, running)
             if answer is not None and answer.action is not Action.NONE:
                 self._verdict = answer
                 return True
@@ -324,6 +338,13 @@ class Supervisor:
         except OperationFailed:
             return False
 
+    def _suspended(self) -> bool:
+        """Tell whether the job is suspended. Unknown is yes: what cannot be looked at is not ended for its silence."""
+        try:
+            return self.job.glance()[0] in ("SUSPENDED", "STOPPED")
+        except OperationFailed:
+            return True
+
     def _waits_in_vain(self) -> bool:
         """Tell whether srun waits for a step that slurmctld does not create in the job that was prepared for it.
 
@@ -349,30 +370,50 @@ class Supervisor:
 
     # Small things -------------------------------------------------------------------------------------
 
-    def _tell(self, phase: Phase, **about: object) -> Request:
+    def _tell(self, phase: Phase) -> None:
+        """Say where the step is."""
         assert self.step is not None
-        request = Request(
+        request = Request("", self.step.step, phase, restart=self.job.restarts or 0)
+        self.job.tell(request)  # where questions take the room there is, nothing is lost by saying nothing
+
+    def _question(self, cause: Cause, status: int, seconds: float) -> Request:
+        assert self.step is not None
+        return Request(
             secrets.token_hex(4),
             self.step.step,
-            phase,
+            Phase.ASK,
             attempt=self.attempt,
+            cause=cause,
+            exit_code=_code(status),
             want=self.want,
+            ran=max(1, int(seconds)),  # 0 says that it is not known
             most=self.options.most if self.options.most > 1 else 0,
             restart=self.job.restarts or 0,
-            **about,  # type: ignore[arg-type]
         )
-        self.job.tell(request.record())
-        return request
 
     def _forget(self) -> None:
         if self.step is None:
             return
         try:
             self.job.forget(self.step.step)
-        except SupersededError:
-            return  # the records are those of a later run now
+        except (SupersededError, InterruptedStepError):
+            return  # the records are those of a later run now, or somebody does not want to wait for slurmctld
         except OperationFailed as error:
             self.say("Error", f"The job's record could not be cleaned up: {error}")
+
+    def _meanwhile(self, seconds: float) -> bool:
+        """Wait for something else than srun; False where that is not worth it any more, because srun ended.
+
+        Signals go on to an srun that runs, and where none does they interrupt.
+        """
+        if self._srun is not None:
+            return self._srun.outlasts(seconds)
+        self._pause(seconds)
+        return True
+
+    @property
+    def _srun(self) -> Child | None:
+        return None if self._running is None else self._running.child
 
     def _pause(self, seconds: float) -> None:
         got = child.take_signal(seconds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from hpadmin.recovery.resume import liveness, srunargs
 from hpadmin.recovery.resume.child import Child
-from hpadmin.recovery.resume.heartbeat import Heartbeat
+from hpadmin.recovery.resume.heartbeat import Heartbeat, Progress
 from hpadmin.recovery.resume.messages import Cause
 
 TICK_SECONDS = 0.25
@@ -77,18 +77,26 @@ class Attempt:
     `started` is told the step once it exists; `suspected` asks somebody who knows whether nodes that do not
     answer are dead; `check_killed` names the nodes whose slurmstepd was killed; `end` ends a dead step in Slurm and
     tells whether srun gets time to notice; `outlived` tells whether the job is over, and `forgotten`, asked while srun
-    waits for its step, whether slurmctld still knows what was prepared.
+    waits for its step, whether slurmctld still knows what was prepared. `suspended` tells whether the job stands still
+    by somebody's wish, and `warn` is given words for the user.
     """
 
     launch: Launch
     heartbeat: Heartbeat | None
     started: Callable[[Step], None]
-    suspected: Callable[[Step, Cause, tuple[str, ...], Child], bool]
+    suspected: Callable[[Step, Cause, Child], bool]
     check_killed: Callable[[Step], tuple[str, ...]]
     end: Callable[[Step], bool]
     outlived: Callable[[], bool]
     forgotten: Callable[[], bool] = lambda: False
+    suspended: Callable[[], bool] = lambda: False
+    warn: Callable[[str], None] = lambda _: None
     step: Step | None = None
+    child: Child | None = None
+    """srun, while it runs."""
+    _progress: Progress | None = None
+    _stood: bool = False
+    _warned: bool = False
     _peers: frozenset[str] = frozenset()
     _missing_since: float | None = None
     _whole_by: float = float("inf")
@@ -112,7 +120,7 @@ class Attempt:
         }
         begun = time.monotonic()
         self._next_doubt = begun + WAITING_SECONDS
-        child = Child.start(
+        self.child = child = Child.start(
             self.launch.program,
             self.launch.argv,
             environment,
@@ -127,9 +135,12 @@ class Attempt:
                 if self.step is None:
                     self.step = _announced(reader)
                     if self.step is not None:
-                        self.started(self.step)
                         begun = time.monotonic()
-                        self._next, self._whole_by = begun + LOOK_EVERY_SECONDS, begun + WHOLE_SECONDS
+                        if self.heartbeat is not None:
+                            self._progress = Progress(self.heartbeat, self.step.job_id, begun)
+                        self.started(self.step)
+                        told = time.monotonic()
+                        self._next, self._whole_by = told + LOOK_EVERY_SECONDS, told + WHOLE_SECONDS
                     elif not child.ended_by_user and self._waits_in_vain():
                         return Ended(child.silence(), cause, 0.0, None, ended_by_user=False, forgotten=True)
                     continue
@@ -140,7 +151,7 @@ class Attempt:
                 found = self._lost(child, self.step)
                 if found is not None:
                     cause, lost = Cause.LOST, found
-                elif self._hangs(self.step, begun):
+                elif self._hangs():
                     cause = Cause.HANG
                 else:
                     continue
@@ -185,7 +196,7 @@ class Attempt:
     def _looked_into(self, child: Child, step: Step, cause: Cause) -> tuple[str, ...] | None:
         """Look into a closed connection; None where its tasks just ended, as far as can be known now."""
         # The agent knows at once whether a slurmd is gone; nodes that answer can be asked themselves.
-        if self.suspected(step, cause, (), child):
+        if self.suspected(step, cause, child):
             return ()
         killed = self.check_killed(step)
         if killed:
@@ -221,7 +232,7 @@ class Attempt:
         self._next = now + max(LOOK_EVERY_SECONDS, step.node_count / 100)
         silent = tuple(sorted(view.silent))
         if took >= SILENT_SECONDS or silent:
-            if self.suspected(step, Cause.SILENT, silent, child):
+            if self.suspected(step, Cause.SILENT, child):
                 return silent
             self._next = time.monotonic() + CLEARED_SECONDS
         return None
@@ -232,15 +243,24 @@ class Attempt:
             self._look.communicate()
             self._look = None
 
-    def _hangs(self, step: Step, begun: float) -> bool:
-        if self.heartbeat is None:
+    def _hangs(self) -> bool:
+        progress, now = self._progress, time.monotonic()
+        if progress is None:
             return False
-        last = self.heartbeat.last(step.job_id)
-        # A sign from before this attempt says nothing about it: the limit runs from its start.
-        quiet = (
-            time.monotonic() - begun if last is None else min(time.time() - last, time.monotonic() - begun)
-        )
-        return quiet > self.heartbeat.seconds
+        overdue = progress.overdue(now)
+        if progress.trouble and not self._warned:
+            self._warned = True
+            self.warn(f"The sign of progress cannot be looked at, which is no silence: {progress.trouble}")
+        if not overdue:
+            return False
+        if self.suspended():
+            # Nothing tells when it will go on: that is looked for, and the limit runs anew from then.
+            self._stood, progress.at = True, now - progress.heartbeat.seconds + GLANCE_EVERY_SECONDS
+            return False
+        if self._stood:
+            self._stood, progress.at = False, now
+            return False
+        return True
 
     def _end(self, child: Child, step: Step) -> int:
         """End a dead step: through Slurm, then srun, by force if it does not go."""

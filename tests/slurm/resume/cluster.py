@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -223,15 +222,6 @@ class Cluster:
     def kill_stepds(self, node: str, job: int | None = None) -> None:
         """Kill the slurmstepds of `node` alone; what they started stays. Of `job`, only those of its steps."""
         self.sh(_KILL_STEPDS, node, "alone", "" if job is None else f"{job}[.][0-9]").check()
-
-    def asked(self, job: int) -> str:
-        """Wait for a supervisor's record in the job's Extra, and return what names it."""
-
-        def found() -> str | None:
-            extra = re.search(r"\bid=[0-9a-f]{8}\b", self.sh("scontrol show job $1", str(job)).check().stdout)
-            return extra and extra[0]
-
-        return until(found, 240, lambda: f"a record in job {job}")
 
     def wait_written(self, words: str) -> None:
         """Wait until slurmctld has written down jobs of which one has `words`: it does so every five seconds."""

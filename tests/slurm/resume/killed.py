@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,10 +97,11 @@ def play(slurm: Cluster, case: Case) -> Outcome:
     slurm.heal()
     with slurm.with_points():
         name = f"{case.point}-{case.victim}"
-        job = slurm.submit(name, BODY, "--auto-resume=1", *OPTIONS[case.way])
+        own = f"case-{uuid.uuid4().hex}"
+        job = slurm.submit(name, BODY, "--auto-resume=1", f"--extra={own}", *OPTIONS[case.way])
         slurm.wait_output(name, "start 0", times=2)
         # A slurmctld that is killed before forgets that the job ran at all: `test_forgotten`.
-        slurm.wait_written(slurm.asked(job))
+        slurm.wait_written(f"{own} <auto-resume/1 phase=watch")
         slurm.sh(f"touch /run/points/{case.point}").check()
         slurm.kill_node(slurm.nodes_of(job)[1])
         begun = time.monotonic()

@@ -202,7 +202,7 @@ SCRIPT = f"""#!/bin/bash
 echo "start ${{SLURM_RESTART_COUNT-0}} $(date +%s.%N)" >>{HOME}/out/$SLURM_JOB_ID
 until [ -e {HOME}/end ]; do sleep 5; done
 """
-WATCHED = "<auto-resume/1 step=0 id=00000000 phase=watch attempt=0 cause=exit want=1>"
+WATCHED = "<auto-resume/1 phase=watch steps=0>"
 """The record of a supervisor whose step runs; a job that carries it is looked after."""
 
 

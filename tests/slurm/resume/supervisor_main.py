@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from hpadmin.recovery.resume.messages import Phase
 from hpadmin.recovery.resume.ownjob import OwnJob
 from hpadmin.recovery.resume.supervise import main
 from hpadmin.recovery.resume.supervisor import Supervisor
 from tests.slurm.resume import points
 
-points.after(OwnJob, "tell", "asked", lambda job, record: "phase=ask" in record)
-points.after(OwnJob, "tell", "swapping", lambda job, record: "phase=swap" in record)
+points.after(OwnJob, "tell", "asked", lambda job, request: request.phase is Phase.ASK)
+points.after(OwnJob, "tell", "swapping", lambda job, request: request.phase is Phase.SWAP)
 points.after(OwnJob, "keep_only", "dropped")
 points.before(OwnJob, "merge", "granted")
 points.after(OwnJob, "merge", "merged")

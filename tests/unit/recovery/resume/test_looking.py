@@ -22,6 +22,7 @@ from hpadmin.recovery.resume import heartbeat, liveness
 from hpadmin.recovery.resume.control import read_hints
 from hpadmin.recovery.resume.examine import Examination, OnNodes
 from hpadmin.recovery.resume.facts import Health, Reach, has_gres, judge
+from hpadmin.recovery.resume.heartbeat import Heartbeat, Progress
 from hpadmin.recovery.resume.reach import doubted, reach
 from hpadmin.recovery.resume.stepcheck import Stepd, leftovers, stepd, sweep
 from hpadmin.slurm.command import Completed, Runner
@@ -317,15 +318,69 @@ def test_heartbeats_that_mean_nothing_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("relative", [True, False])
-def test_a_heartbeat_file_tells_its_time(tmp_path: Path, relative: bool) -> None:
+def test_a_heartbeat_file_is_where_its_name_was_written(tmp_path: Path, relative: bool) -> None:
     name, folder = ("beat-%j", str(tmp_path)) if relative else (f"{tmp_path}/beat-%j", "/")
     beat = heartbeat.parse(f"{name}:30", folder)
     assert beat is not None
-    assert beat.last(82) is None
-    (tmp_path / "beat-82").touch()
-    os.utime(tmp_path / "beat-82", (1000, 1000))
-    assert beat.last(82) == 1000
+    assert beat.file(82) == tmp_path / "beat-82"
     assert heartbeat.parse("", folder) is None
+
+
+def test_a_sign_of_progress_is_another_time_of_the_file_whatever_clock_it_is_of(tmp_path: Path) -> None:
+    file = tmp_path / "beat"
+    progress = Progress(Heartbeat(str(file), 30), 82, 100.0)
+    assert progress.quiet(104.0) == 4
+    file.touch()
+    for moment, written in ((108.0, 5.0), (112.0, 10.0), (116.0, 9.9e9), (120.0, 7.0)):
+        os.utime(file, (written, written))
+        assert progress.quiet(moment) == 0
+    assert [progress.overdue(moment) for moment in range(124, 156, 4)] == [False] * 7 + [True]
+
+
+def test_time_in_which_nobody_looked_is_no_silence(tmp_path: Path) -> None:
+    """The supervisor was stopped, most likely together with the step: a job that is suspended, a Ctrl-Z."""
+    progress = Progress(Heartbeat(str(tmp_path / "beat"), 30), 82, 100.0)
+    assert progress.quiet(104.0) == 4
+    assert progress.quiet(9004.0) == 4
+    assert progress.quiet(9008.0) == 8
+
+
+def test_a_file_that_cannot_be_looked_at_is_no_silence(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    progress = Progress(Heartbeat(str(loop), 30), 82, 100.0)
+    progress.quiet(104.0)
+    loop.symlink_to(loop)
+    assert progress.quiet(108.0) == 0
+    assert "loop" in progress.trouble
+    loop.unlink()
+    assert progress.quiet(112.0) == 4
+    assert progress.trouble == ""
+
+
+@pytest.mark.parametrize(
+    ("beat", "line", "environment", "why"),
+    [
+        ("log:30", "srun train", {}, "standard output is no file"),
+        ("log:30", "srun -o all train", {}, "standard output is no file"),
+        ("log:30", "srun --output=out-%t train", {}, "goes to out-%t: name that file"),
+        ("log:30", "srun train", {"SLURM_STDOUTMODE": "o"}, "goes to o: name that file"),
+        ("/f:30", "srun -o x train", {}, ""),
+    ],
+)
+def test_what_cannot_be_seen_is_not_watched(
+    beat: str, line: str, environment: dict[str, str], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = heartbeat.parse(beat, "/")
+    assert parsed is not None
+    reader, writer = os.pipe()
+    found = os.fstat(writer)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", lambda _: found)
+        unseen = parsed.unseen(line.split(), environment)
+    os.close(reader)
+    os.close(writer)
+    assert why in unseen
+    assert bool(why) is bool(unseen)
 
 
 def test_hints_are_taken_from_lines_that_are_jobs() -> None:

@@ -12,11 +12,14 @@ import pytest
 
 from hpadmin.errors import OperationFailed
 from hpadmin.nodes.report import HealthReport, Verdict
+from hpadmin.recovery.resume import messages
 from hpadmin.recovery.resume.examine import Examination
 from hpadmin.recovery.resume.facts import Reach
 from hpadmin.recovery.resume.messages import Action, Cause, Phase
 from hpadmin.recovery.resume.part import ORPHAN_SECONDS, UNMERGED_SECONDS
 from hpadmin.recovery.resume.store import State, path_in
+from hpadmin.slurm.hostlist import expand, fold
+from hpadmin.slurm.reader import NodeInfo
 from hpadmin.slurm.states import JobState, NodeState
 from tests.unit.recovery.resume.world import ASK, World, part, turn, watched
 
@@ -352,3 +355,94 @@ def test_a_store_that_fails_is_told_and_ends_nobody(tmp_path: Path) -> None:
     world.ask(82, ASK)
     turn(agent, world)
     assert "fail n2" in world.deeds
+
+
+def test_every_failed_step_of_a_job_gets_its_answer(tmp_path: Path) -> None:
+    world, agent = watched(tmp_path)
+    for step in range(80):
+        world.ask(82, replace(ASK, id=f"{step:08x}", step=step))
+        turn(agent, world, 1)
+        assert messages.answers(world.details[82].admin_comment)[step].action is Action.NONE
+        world.details[82] = replace(world.details[82], extra=messages.drop(world.details[82].extra, step))
+    assert len(world.details[82].admin_comment) < 200
+
+
+def test_the_nodes_of_a_rack_are_told_where_the_supervisor_drops_them_and_only_there(tmp_path: Path) -> None:
+    names = [f"ip-10-1-{number % 7}-{number * 3}" for number in range(64)]
+    for batch_host, action, bad in ((0, Action.RETRYSTEP, names[16:]), (20, Action.REQUEUE, [])):
+        world = World()
+        world.add(82, fold(names))
+        detail = world.details[82]
+        world.details[82] = replace(detail, info=replace(detail.info, batch_host=names[batch_host]))
+        agent = part(world, tmp_path / action)
+        world.dead = set(names[16:])
+        world.ask(82, replace(ASK, cause=Cause.SILENT, want=16))
+        turn(agent, world)
+        assert (world.answer_of(82).action, world.answer_of(82).bad) == (action, tuple(bad))
+        record = agent.store.job(82)
+        assert record is not None
+        assert expand(agent.store.incidents(record)[0].lost) == names[16:]
+
+
+def test_an_answer_that_slurmctld_forgot_is_given_again(tmp_path: Path) -> None:
+    world, agent = watched(tmp_path)
+    world.ask(82, ASK)
+    turn(agent, world)
+    assert world.deeds == ["answer 82"]
+    world.details[82] = replace(world.details[82], admin_comment="")
+    turn(agent, world)
+    assert world.deeds == ["answer 82"] * 2
+
+
+def test_a_question_of_a_job_that_is_suspended_waits_until_it_runs(tmp_path: Path) -> None:
+    world, agent = watched(tmp_path)
+    world.ask(82, ASK)
+    detail = world.details[82]
+    world.details[82] = replace(detail, info=replace(detail.info, state=JobState.SUSPENDED))
+    turn(agent, world)
+    assert world.deeds == []
+    world.details[82] = detail
+    turn(agent, world)
+    assert world.deeds == ["answer 82"]
+
+
+@pytest.mark.parametrize(("ran", "last"), [(1, Action.FAIL), (20, Action.FAIL), (600, Action.RETRYSTEP)])
+def test_a_program_that_makes_no_progress_is_found_out_also_while_it_runs(
+    tmp_path: Path, ran: int, last: Action
+) -> None:
+    world, agent = watched(tmp_path)
+    for attempt in range(5):
+        lost = expand(world.details[82].info.nodes)[1]
+        world.dead = {lost}
+        asked = replace(ASK, id=f"{attempt:08x}", cause=Cause.SILENT, ran=ran, attempt=attempt)
+        world.ask(82, asked)
+        turn(agent, world, 1)
+        answer = world.answer_of(82)
+        if attempt < 4:
+            assert answer.action is (Action.RETRYSTEP if attempt < 3 else last)
+        # Another node joins, the step starts again; it is asked about once in vain.
+        fresh = f"n{10 + attempt}"
+        world.known[fresh] = NodeInfo(fresh, NodeState.parse("ALLOCATED"), address="10.0.0.1")
+        detail = world.details[82]
+        nodes = ",".join([name for name in expand(detail.info.nodes) if name != lost] + [fresh])
+        world.details[82] = replace(detail, info=replace(detail.info, nodes=nodes))
+        for phase in (Phase.WATCH, Phase.ASK, Phase.WATCH):
+            world.ask(82, replace(asked, phase=phase, id=f"b{attempt:07x}"))
+            turn(agent, world, 1)
+        if answer.action is Action.FAIL:
+            break
+
+
+def test_a_resume_that_got_stuck_is_one_failure(tmp_path: Path) -> None:
+    world, agent = watched(tmp_path)
+    for name, cause in (("n2", Cause.SILENT), ("n3", Cause.SILENT)):
+        world.dead = {name}
+        world.ask(82, replace(ASK, id=f"{name}".ljust(8, "0").replace("n", "a"), cause=cause, ran=5))
+        turn(agent, world, 1)
+        world.ask(82, replace(ASK, phase=Phase.WATCH))
+        turn(agent, world, 1)
+    world.ask(82, replace(ASK, id="cccccccc", cause=Cause.STUCK, ran=5))
+    turn(agent, world, 1)
+    record = agent.store.job(82)
+    assert record is not None
+    assert record.quick == 1

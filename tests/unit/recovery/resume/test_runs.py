@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import child, liveness, messages, watch
 from hpadmin.recovery.resume.child import Child
-from hpadmin.recovery.resume.heartbeat import Heartbeat
+from hpadmin.recovery.resume.heartbeat import Heartbeat, Progress
 from hpadmin.recovery.resume.messages import Action, Answer, Cause, Phase, Request
 from hpadmin.recovery.resume.ownjob import OwnJob, SupersededError
 from hpadmin.recovery.resume.supervisor import Options, Supervisor
@@ -22,7 +25,7 @@ from hpadmin.recovery.resume.swap import Swap
 from hpadmin.recovery.resume.watch import Attempt, Ended, Launch, Step
 from hpadmin.slurm.command import Completed
 
-WATCH = Request("aaaaaaaa", 0, Phase.WATCH)
+WATCH = Request("", 0, Phase.WATCH)
 
 
 @dataclass
@@ -34,6 +37,8 @@ class Commands:
     extra: str = ""
     state: str = "RUNNING"
     steps: int = 0
+    banner: str = ""
+    """What the site's TaskProlog prints."""
     changes: list[str] = field(default_factory=list)
 
     def run(
@@ -69,7 +74,7 @@ class Commands:
                 assert (env or {})["SLURM_TIME_FORMAT"] == "%s"
                 said = f"{self.state:20}{self.restarts:<12}{self.started:<20}<auto-resume/1 step=0>"
             case "srun":
-                said = f"{self.steps}\n"
+                said = f"{self.banner}{self.steps}\n"
                 self.steps += 1
         return Completed(tuple(argv), 0, said, "")
 
@@ -79,13 +84,13 @@ def test_a_later_run_ends_what_the_earlier_one_may_do(later: dict[str, int]) -> 
     """Where slurmctld forgot that the job ran, the count of its restarts is the same."""
     slurm = Commands()
     job = OwnJob(slurm, 82).entered()
-    job.tell(WATCH.record())
+    job.tell(WATCH)
     assert job.glance() == ("RUNNING", "<auto-resume/1 step=0>")
     for name, value in later.items():
         setattr(slurm, name, value)
     before = list(slurm.changes)
     for deed in (
-        lambda: job.tell(WATCH.record()),
+        lambda: job.tell(WATCH),
         lambda: job.forget(0),
         lambda: job.merge(90),
         lambda: job.leave_earlier_runs(),
@@ -97,7 +102,7 @@ def test_a_later_run_ends_what_the_earlier_one_may_do(later: dict[str, int]) -> 
     assert [change for change in slurm.changes[len(before) :] if change != "extra=auto-resume"] == []
     slurm.state = "COMPLETING"
     assert job.glance()[0] == "COMPLETING", "its processes have their last words"
-    OwnJob(slurm, 82).entered().tell(WATCH.record())
+    OwnJob(slurm, 82).entered().tell(WATCH)
 
 
 def test_a_supervisor_whose_script_was_ended_goes_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,9 +130,9 @@ def test_a_supervisor_whose_script_was_ended_goes_too(monkeypatch: pytest.Monkey
 def test_no_step_of_a_run_has_the_number_of_one_that_may_be_left(
     earlier: tuple[int, ...], used_up: int
 ) -> None:
-    slurm = Commands(restarts=2, extra="owner: physics")
+    slurm = Commands(restarts=2, extra="owner: physics", banner="Welcome to 4 GPUs\n")
     for step in earlier:
-        slurm.extra = messages.put(slurm.extra, Request("aaaaaaaa", step, Phase.WATCH, restart=1).record())
+        slurm.extra = messages.put(slurm.extra, Request("", step, Phase.WATCH, restart=1))
     job = OwnJob(slurm, 82).entered()
     job.leave_earlier_runs()
     assert slurm.steps == used_up
@@ -233,7 +238,7 @@ def asks(monkeypatch: pytest.MonkeyPatch, folder: Path, seen: list[str], whole_b
     causes: list[Cause] = []
     attempt = Srun(folder / "word").attempt()
 
-    def suspected(step: Step, cause: Cause, nodes: tuple[str, ...], child: Child) -> bool:
+    def suspected(step: Step, cause: Cause, child: Child) -> bool:
         causes.append(cause)
         return False
 
@@ -300,3 +305,176 @@ def test_what_slurmctld_has_forgotten_is_done_again_and_is_no_attempt(
     assert supervisor._attempts() == 0
     assert supervisor.attempt == 1
     assert swaps == [(answer, lost)] * 2
+
+
+def test_a_step_that_does_not_tell_its_number_is_an_error_and_no_traceback() -> None:
+    slurm = Commands(restarts=1, extra=messages.put("", WATCH))
+    slurm.run = lambda *_, **__: Completed((), 0, "", "")  # type: ignore[method-assign]
+    with pytest.raises(OperationFailed, match="did not print its number"):
+        OwnJob(slurm, 82)._use_number_up()
+
+
+def question(step: int) -> Request:
+    return Request(f"{step:08x}", step, Phase.ASK, cause=Cause.LOST, exit_code=1, want=4, ran=100)
+
+
+def test_a_question_waits_while_others_take_the_room_and_is_told_what_else_takes_it() -> None:
+    slurm = Commands()
+    job = OwnJob(slurm, 82)
+    told = [job.tell(question(step)) for step in range(20)]
+    assert told == sorted(told, reverse=True)
+    first = told.index(False)
+    assert first > 8
+    assert len(slurm.extra) <= messages.MAX_EXTRA
+    job.forget(0)
+    assert job.tell(question(first))
+    slurm.extra = "x" * 1000
+    with pytest.raises(OperationFailed, match="1078 bytes, and Slurm takes 1024"):
+        job.tell(question(3))
+
+
+def test_a_supervisor_asks_as_soon_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that takes: the agent is not missed before it could be asked."""
+    moments = iter(range(0, 10**6, 20))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(moments)))
+    slurm = Commands()
+    job = OwnJob(slurm, 82)
+    while job.tell(question(slurm.extra.count("id=") + 1)):
+        pass
+    supervisor = Supervisor(job, Launch("srun", [], {}, "/"), Options(1, 0, None), lambda _: None)
+    supervisor.step, waits = Step(82, 0, 4), list[float]()
+
+    def others_are_answered(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 5:
+            slurm.extra = ""
+
+    monkeypatch.setattr(child, "take_signal", others_are_answered)
+    assert supervisor._ask(Cause.EXIT, 1, 0.3) is None, "nobody answers here"
+    (asked,) = messages.requests(slurm.extra).values()
+    assert (asked.step, asked.ran) == (0, 1)
+    assert len(waits) > 5
+
+
+def test_a_question_about_a_step_that_runs_says_how_long_it_has_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[float]()
+    monkeypatch.setattr(time, "monotonic", lambda: 140.0)
+    monkeypatch.setattr(Supervisor, "_ask", lambda _, cause, status, seconds, srun: asked.append(seconds))
+    job, srun = OwnJob(Commands(), 82), Child(SimpleNamespace(), shares_terminal=False)  # type: ignore[arg-type]
+    supervisor = Supervisor(job, Launch("srun", [], {}, "/"), Options(1, 0, None), lambda _: None)
+    supervisor._started(Step(82, 0, 4))
+    monkeypatch.setattr(time, "monotonic", lambda: 152.5)
+    assert not supervisor._suspected(Step(82, 0, 4), Cause.SILENT, srun)
+    assert asked == [12.5]
+
+
+def test_a_lock_of_somebody_else_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = OwnJob(Commands(), 82, locks=tmp_path)
+    path = tmp_path / f".auto-resume-{os.getuid()}-82.lock"
+    with job._alone():
+        assert path.exists()
+    assert not path.exists()
+    path.symlink_to("/etc/passwd")
+    with job._alone():
+        assert path.is_symlink()
+    path.unlink()
+    path.touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", lambda _: SimpleNamespace(st_uid=os.getuid() + 1))
+        descriptor = job._lock(path)
+    assert descriptor is None
+    assert path.exists(), "it is not ours to remove"
+
+
+def test_supervisors_of_one_job_change_it_one_after_the_other(tmp_path: Path) -> None:
+    """Also where one that has waited finds the file removed that it waited for."""
+    waits = list[float]()
+
+    def release(seconds: float) -> bool:
+        waits.append(seconds)
+        first.__exit__(None, None, None)
+        return True
+
+    first = OwnJob(Commands(), 82, locks=tmp_path)._alone()
+    first.__enter__()
+    second = OwnJob(Commands(), 82, locks=tmp_path, wait=release)
+    with second._alone():
+        assert len(waits) == 1
+        gives_up = OwnJob(Commands(), 82, locks=tmp_path, wait=lambda _: False)
+        with gives_up._alone():
+            assert list(tmp_path.iterdir()), "the lock stays with whoever has it"
+    assert list(tmp_path.iterdir()) == []
+
+
+@dataclass
+class Away:
+    """A `Runner` whose slurmctld does not answer."""
+
+    runs: int = 0
+
+    def run(self, argv: Sequence[str], **_: object) -> Completed:
+        self.runs += 1
+        return Completed(tuple(argv), 1, "", "Unable to contact slurm controller (connect failure)")
+
+
+def test_while_slurmctld_is_away_the_end_of_srun_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And signals go on to it: it is waited for as at any other time, also during a command."""
+    looks = list[float]()
+    slurm = Away()
+
+    def goes_on(srun: Child, seconds: float) -> bool:
+        looks.append(seconds)
+        return slurm.runs < 3
+
+    monkeypatch.setattr(Child, "outlasts", goes_on)
+
+    def attempt(supervisor: Supervisor) -> int:
+        supervisor._running = Srun(Path("word")).attempt()
+        supervisor._running.child = Child(SimpleNamespace(), shares_terminal=False)  # type: ignore[arg-type]
+        with pytest.raises(OperationFailed, match="Unable to contact"):
+            supervisor.job.glance()
+        return 7
+
+    monkeypatch.setattr(Supervisor, "_enter", lambda _: None)
+    monkeypatch.setattr(Supervisor, "_attempts", attempt)
+    launch, job = Launch("srun", [], {}, "/"), OwnJob(slurm, 82)
+    assert Supervisor(job, launch, Options(1, 0, None), lambda _: None).run() == 7
+    assert slurm.runs == 3
+    assert looks.count(2.0) == 3
+
+
+def test_ends_of_other_processes_do_not_shorten_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0.0, 0.0, 0.4, 0.4, 2.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
+    waits = list[float]()
+    srun = Child(SimpleNamespace(poll=lambda: None), shares_terminal=False)  # type: ignore[arg-type]
+    monkeypatch.setattr(signal, "sigtimedwait", lambda _, seconds: waits.append(seconds))
+    assert srun.outlasts(1.0)
+    assert waits == [1.0, 0.6]
+
+
+def test_a_job_that_is_suspended_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt, now, stands = Srun(tmp_path / "word").attempt(), [100.0], [True]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    attempt.suspended = lambda: stands[0]
+    attempt._progress = Progress(Heartbeat(str(tmp_path / "beat"), 30), 82, 100.0)
+    found = list[float]()
+    while not found and now[0] < 1000:
+        now[0] += 1
+        stands[0] = now[0] < 500
+        if attempt._hangs():
+            found.append(now[0])
+    assert found, "it hangs after all"
+    assert 530 <= found[0] <= 540
+
+
+def test_a_retry_that_gets_no_step_says_how_srun_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = list[str]()
+    job = OwnJob(Commands(), 82, 0)
+    supervisor = Supervisor(job, Launch("srun", [], {}, "/"), Options(1, 0, None), said.append)
+    supervisor.step, supervisor.attempt = Step(82, 0, 2), 1
+    monkeypatch.setattr(
+        Supervisor, "_attempt", lambda _: Ended(2, Cause.EXIT, 0.5, None, ended_by_user=False)
+    )
+    assert supervisor._attempts() == 2
+    assert "Step failed: srun exited with status 2 before its step was created: it is not resumed." in said[0]

@@ -45,6 +45,8 @@ def test_an_srun_without_a_program_ends_its_options_at_the_end() -> None:
         ("srun -N4 train -w x", "srun -N4 train -w x"),
         ("srun -w n[1-4] -N4 train", "srun -N4 train"),
         ("srun -wn1 --nodelist=n2 --nodelist n3 -Fx -r1 train", "srun train"),
+        ("srun -vvw n1 -lFx -lr1 -Xwn1 train", "srun -vv -l -l -X train"),
+        ("srun --container-image img -w n1 train", "srun --container-image img train"),
         ("srun --label --relative=2 -- train --nodelist=n1", "srun --label -- train --nodelist=n1"),
     ],
 )

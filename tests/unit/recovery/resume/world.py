@@ -64,7 +64,7 @@ class World:
 
     def ask(self, job_id: int, request: Request) -> None:
         detail = self.details[job_id]
-        self.details[job_id] = replace(detail, extra=messages.put(detail.extra, request.record()))
+        self.details[job_id] = replace(detail, extra=messages.put(detail.extra, request))
 
     def answer_of(self, job_id: int) -> messages.Answer:
         return messages.answers(self.details[job_id].admin_comment)[0]
