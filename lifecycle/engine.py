@@ -84,14 +84,31 @@ class Record:
 def pending(machine: Machine, situation: Situation, stages: Sequence[Stage]) -> dict[str, list[str]]:
     """Return what a run would do, by stage, changing nothing.
 
-    A step that only makes sense after an earlier one is judged by the machine as it is now.
+    A step that only makes sense after an earlier one is judged by the machine as it is now. What cannot be seen before
+    others have started, or while a server is away, is told as such.
     """
     found: dict[str, list[str]] = {}
     for stage in stages:
         if stage.applies(situation):
-            said = (step.lacking(machine) for step in stage.steps(situation))
-            found[stage.name] = [text for text in said if text]
+            said = found[stage.name] = []
+            try:
+                for step in stage.steps(situation):
+                    if (text := _look(machine, step)) and text not in said:
+                        said.append(text)
+            except Transient as error:
+                said.append(_untold(error))
     return found
+
+
+def _look(machine: Machine, step: Step) -> str | None:
+    try:
+        return step.lacking(machine)
+    except Transient as error:
+        return _untold(error)
+
+
+def _untold(error: Transient) -> str:
+    return f"more, which cannot be told yet: {' '.join(_words(error).split())}"
 
 
 def run(machine: Machine, situation: Situation, stages: Sequence[Stage], clock: Clock) -> Record:

@@ -90,25 +90,27 @@ def submission_checks(situation: Situation) -> Iterator[Step]:
 class Rotation:
     """Log rotation of Slurm's logs, unless the packages brought one: logrotate refuses a log named twice."""
 
+    folder: str
+    """Where Slurm's logs are."""
+
     def lacking(self, machine: Machine) -> str | None:
         return self._file(machine).lacking(machine)
 
     def make(self, machine: Machine) -> None:
         self._file(machine).make(machine)
 
-    @staticmethod
-    def _file(machine: Machine) -> File:
+    def _file(self, machine: Machine) -> File:
         folder = machine.path("/etc/logrotate.d")
         others = "".join(
             path.read_text(errors="replace")
             for path in sorted(folder.glob("*"))
             if path.is_file() and path.name != Path(ROTATION).name
         )
-        return File(ROTATION, rotation(others))
+        return File(ROTATION, rotation(others, self.folder))
 
 
-def rotation(others: str) -> str:
-    """Return our logrotate(8) file, given the text of all others."""
+def rotation(others: str, folder: str) -> str:
+    """Return our logrotate(8) file, given the text of all others and the folder of Slurm's logs."""
     # These are written by what starts a program, which does not know of signals.
     ours = (PROVISIONING_LOG, RESTD.background, AGENT.background)
     parts = [
@@ -116,7 +118,7 @@ def rotation(others: str) -> str:
         *(_rotated(log, ("missingok", "copytruncate")) for log in ours),
     ]
     for daemon in SLURM_LOGS:
-        log = f"/var/log/slurm/{daemon}.log"
+        log = f"{folder}/{daemon}.log"
         if log not in others:
             # SIGUSR2 makes Slurm's daemons open their logs anew (slurmctld(8), SIGNALS). One that was reconfigured may
             # have another name (see `lifecycle.services.processes`).
@@ -132,7 +134,7 @@ def _rotated(log: str, settings: tuple[str, ...]) -> str:
 
 def rotate(situation: Situation) -> Iterator[Step]:
     """Yield the step of log rotation."""
-    yield Rotation()
+    yield Rotation(render_options(situation.settings, situation.cluster).log_directory)
 
 
 def observability(situation: Situation) -> Iterator[Step]:

@@ -219,6 +219,26 @@ def test_a_dry_run_tells_and_touches_nothing(tmp_path: Path) -> None:
     assert recorder.calls == []
 
 
+def test_a_dry_run_goes_on_where_it_cannot_be_seen_yet_what_is_lacking(tmp_path: Path) -> None:
+    class Unseen:
+        def lacking(self, machine: Machine) -> str | None:
+            raise Transient("the database\ndoes not answer")
+
+        def make(self, machine: Machine) -> None:
+            raise AssertionError
+
+    def late(_: Situation) -> Iterator[Step]:
+        yield File("/c", "")
+        raise Transient("the secret cannot be fetched")
+
+    host, _ = machine(tmp_path)
+    stages = [stage("one", Unseen(), Unseen(), File("/a", "1")), Stage("two", "two", late)]
+    assert pending(host, situation(tmp_path), stages) == {
+        "one": ["more, which cannot be told yet: the database does not answer", "write /a"],
+        "two": ["write /c", "more, which cannot be told yet: the secret cannot be fetched"],
+    }
+
+
 def test_a_stage_that_a_node_does_not_need_is_skipped(tmp_path: Path) -> None:
     host, _ = machine(tmp_path)
     never = Stage("never", "never", lambda _: [File("/a", "")], applies=lambda _: False)

@@ -17,6 +17,7 @@ from lifecycle.initscripts import AGENT, RESTD, Daemon, script
 from lifecycle.machine import Machine
 from lifecycle.packages import Packages
 from lifecycle.services import SystemV, processes
+from lifecycle.settings import Settings
 from lifecycle.stages import accounts, extras, inventory
 from lifecycle.step import Transient
 from tests.unit.lifecycle.support import Answer, Hands, Recorder, machine, situation
@@ -328,11 +329,21 @@ def test_installed_packages_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_log_that_another_file_rotates_is_not_named_twice() -> None:
-    text = extras.rotation("/var/log/slurm/slurmctld.log {\n}\n")
+    text = extras.rotation("/var/log/slurm/slurmctld.log {\n}\n", "/var/log/slurm")
     assert "slurmctld.log" not in text
     assert "/var/log/slurm/slurmd.log {" in text
     for log in ("provision/provisioning", "hpadmin-agent", "slurm/slurmrestd"):
         assert f"/var/log/{log}.log {{" in text
+
+
+def test_slurms_logs_are_rotated_where_they_are(tmp_path: Path) -> None:
+    host, _ = machine(tmp_path)
+    wanted = Settings(slurm={"log_directory": "/data/logs"})
+    for step in extras.rotate(situation(tmp_path, settings=wanted)):
+        step.make(host)
+    text = (tmp_path / extras.ROTATION.lstrip("/")).read_text()
+    assert "/data/logs/slurmctld.log {" in text
+    assert "/var/log/slurm/slurmd.log" not in text
 
 
 @pytest.mark.parametrize("daemon", [RESTD, AGENT])
