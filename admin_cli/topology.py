@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,13 @@ def _source_options(function: Any) -> Any:
 @click.argument("request", required=False)
 @click.option("--inventory", metavar="FILE", help="resource_config.json: the instances that exist.")
 @click.option(
+    "--network",
+    metavar="FILE",
+    multiple=True,
+    help="Where instances are, if the inventory does not tell: JSON of describe-instance-topology (EC2), "
+    "describe-cluster-node or list-cluster-nodes (SageMaker).",
+)
+@click.option(
     "--node-names",
     type=click.Choice(["address", "instance"]),
     default="address",
@@ -77,6 +85,7 @@ def _source_options(function: Any) -> Any:
 def show(
     request: str | None,
     inventory: str | None,
+    network: tuple[str, ...],
     node_names: str,
     conf_dir: Path | None,
     busy: str,
@@ -106,8 +115,10 @@ def show(
         if conf_dir is not None:
             raise click.UsageError("REQUEST and --conf-dir exclude each other")
         inputs = RequestInputs(request, inventory, None, None, False, node_names)
-        snapshot = _chosen(inputs, slurm_release or "24.11", quiet=output == "json")
+        snapshot = _chosen(inputs, network, slurm_release or "24.11", quiet=output == "json")
     else:
+        if network:
+            raise click.UsageError("--network adds to a REQUEST and its --inventory")
         snapshot = _snapshot(conf_dir, None, slurm_release)
     snapshot = with_down(with_busy(snapshot, expand(busy)), expand(down))
     if svg is not None:
@@ -305,12 +316,19 @@ def _folder(folder: str) -> Any:
     return read
 
 
-def _chosen(inputs: RequestInputs, release: str, *, quiet: bool) -> Snapshot:
+def _chosen(inputs: RequestInputs, network: Sequence[str], release: str, *, quiet: bool) -> Snapshot:
     """The topology that a request would get; says why, unless `quiet`."""
+    from hpadmin.request import document
     from hpadmin.topology.choose import choose
     from hpadmin.topology.planned import snapshot_of
+    from hpadmin.topology.sources import from_recorded, with_places
 
     cluster = inputs.cluster()
+    names = {node.instance.instance_id: node.name for node in cluster.computes}
+    for file in network:
+        source = document.read_source(file)
+        recorded = document.parse(source.text, origin=source.origin).value
+        cluster = with_places(cluster, from_recorded(recorded, names))
     choice = choose(cluster, release)
     if not quiet:
         for reason in choice.reasons:

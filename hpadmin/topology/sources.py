@@ -7,6 +7,7 @@ instances of one's own account, not for those that HyperPod owns; an administrat
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from hpadmin.errors import InvalidInput, Problem
@@ -57,6 +58,47 @@ def from_ec2(instances: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -
             for instance in instances
             if str(instance.get("InstanceId", "")) in names
         )
+    )
+
+
+def from_recorded(document: object, names: Mapping[str, str]) -> NetworkGraph:
+    """The graph that recorded answers tell, one or a list of them (pages, or one call a node): of EC2's
+    DescribeInstanceTopology, or of SageMaker's DescribeClusterNode or ListClusterNodes. `names` are node names by
+    instance id; all of them are in the graph. Raises InvalidInput for anything else."""
+    graph = NetworkGraph(tuple(Location(name) for name in names.values()))
+    problems = []
+    for number, answer in enumerate(document if isinstance(document, list) else [document]):
+        found = answer if isinstance(answer, Mapping) else {}
+        instances = found.get("Instances")
+        nodes = [found["NodeDetails"]] if "NodeDetails" in found else found.get("ClusterNodeSummaries")
+        entries = nodes if instances is None else instances
+        if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+            problems.append(
+                Problem(
+                    f"[{number}]",
+                    "is no answer of describe-instance-topology, describe-cluster-node or list-cluster-nodes",
+                )
+            )
+            continue
+        graph = merge(
+            graph, from_sagemaker(entries, names) if instances is None else from_ec2(entries, names)
+        )
+    if problems:
+        raise InvalidInput("the network facts cannot be read", problems)
+    return graph
+
+
+def with_places(cluster: Cluster, more: NetworkGraph) -> Cluster:
+    """`cluster` with the network layers and UltraServers that its inventory does not tell and `more` does."""
+    known = merge(from_cluster(cluster), more).locations
+    return replace(
+        cluster,
+        computes=tuple(
+            replace(
+                node, instance=replace(node.instance, network_layers=place.layers, ultraserver=place.domain)
+            )
+            for node, place in zip(cluster.computes, known, strict=True)
+        ),
     )
 
 

@@ -118,6 +118,24 @@ def test_show_of_a_request_says_why() -> None:
     assert "topology/block" in done.output
 
 
+def test_show_of_a_request_takes_recorded_places(tmp_path: Path) -> None:
+    """The inventory of this cluster tells no network nodes: without the file it is flat."""
+    inventory = json.loads((EXAMPLES / "guide.resource_config.json").read_text())
+    groups = inventory["InstanceGroups"]
+    instances = [instance for group in groups for instance in group["Instances"]]
+    for instance in instances:
+        instance.pop("InstanceLabel", None)
+    (tmp_path / "inventory.json").write_text(json.dumps(inventory))
+    places = [{"InstanceId": one["InstanceId"], "NetworkNodes": ["nn-1", "nn-2"]} for one in instances]
+    (tmp_path / "places.json").write_text(json.dumps({"Instances": places}))
+    where = [str(EXAMPLES / "guide.json"), "--inventory", str(tmp_path / "inventory.json"), "-o", "json"]
+    where += ["--slurm-release", "26.05"]
+    plain = run("show", *where)
+    assert json.loads(plain.stdout)["topologies"][0]["kind"] == "flat", plain.output
+    done = run("show", *where, "--network", str(tmp_path / "places.json"))
+    assert json.loads(done.stdout)["topologies"][0]["kind"] == "tree", done.output
+
+
 def test_show_writes_pictures(tmp_path: Path) -> None:
     (tmp_path / "slurm.conf").write_text("NodeName=n[1-4] CPUs=4\nPartitionName=p Nodes=ALL Default=YES\n")
     svg, html = tmp_path / "a.svg", tmp_path / "a.html"

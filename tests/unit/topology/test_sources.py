@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pytest
+
+from hpadmin.errors import InvalidInput
 from hpadmin.topology.blocks import plan_blocks
 from hpadmin.topology.graph import (
     Block,
@@ -11,8 +14,16 @@ from hpadmin.topology.graph import (
     TreeTopology,
 )
 from hpadmin.topology.release import Release
-from hpadmin.topology.sources import from_ec2, from_sagemaker, from_topology, merge
+from hpadmin.topology.sources import (
+    from_ec2,
+    from_recorded,
+    from_sagemaker,
+    from_topology,
+    merge,
+    with_places,
+)
 from hpadmin.topology.tree import plan_tree
+from tests.unit.topology.clusters import cluster, node
 
 NAMES = {"i-1": "n1", "i-2": "n2"}
 
@@ -61,3 +72,23 @@ def test_a_tree_comes_back() -> None:
     )
     assert plan_tree(from_topology(tree)).topology == tree
     assert from_topology(FlatTopology(("n1",))).locations == (Location("n1"),)
+
+
+def test_recorded_answers_fill_a_cluster() -> None:
+    plain = cluster([node(name, "g", "ml.p5.48xlarge") for name in ("n1", "n2")])
+    names = {one.instance.instance_id: one.name for one in plain.computes}
+    answers = [
+        {"Instances": [{"InstanceId": "i-n1", "NetworkNodes": ["nn-a", "nn-b"]}, {"InstanceId": "i-other"}]},
+        {"NodeDetails": {"InstanceId": "i-n2", "UltraServerInfo": {"Id": "us-a"}}},
+        {"ClusterNodeSummaries": [{"InstanceId": "i-n1", "UltraServerInfo": {"Id": "us-b"}}]},
+    ]
+    filled = with_places(plain, from_recorded(answers, names))
+    places = [(one.instance.network_layers, one.instance.ultraserver) for one in filled.computes]
+    assert places == [(("nn-a", "nn-b"), "us-b"), ((), "us-a")]
+    assert with_places(filled, from_recorded({"Instances": []}, names)) == filled
+
+
+@pytest.mark.parametrize("document", [None, {}, [{"Instances": ["i-1"]}], {"ClusterNodeSummaries": {}}])
+def test_other_documents_are_no_answers(document: object) -> None:
+    with pytest.raises(InvalidInput, match="network facts cannot be read"):
+        from_recorded(document, NAMES)
