@@ -10,7 +10,7 @@ writes into a folder of its own: a machine that hung may wake up when others hav
 processes write then must not be what the next start reads.
 
 Started again, all ranks go on from the checkpoint. So the end is the same, bit for bit, however often nodes were
-lost on the way, and the ledger shows that no step is missing and none was done twice:
+lost on the way. That no step is missing and none was done twice is checked by doing them all again in one process:
 
     python3 train.py --folder /fsx/me/run1 --steps 200 --verify
 
@@ -28,6 +28,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -56,40 +57,49 @@ def gradient(weights: np.ndarray, data: tuple[np.ndarray, np.ndarray]) -> np.nda
     return np.asarray(inputs.T @ residual / len(targets))
 
 
+def move(weights: np.ndarray, gradients: Iterable[np.ndarray], ranks: int) -> np.ndarray:
+    """Return the weights after a step. The order of the gradients counts: sums of floats depend on it."""
+    total = np.zeros(FEATURES)
+    for each in gradients:
+        total = total + each
+    return np.asarray(weights - 0.05 * total / ranks)
+
+
+def identity(environment: Mapping[str, str]) -> str:
+    """Name this start so that a later one has the greater name: all ranks of one start give it the same.
+
+    The time when the job's run began tells its runs apart, also one that Slurm forgot and started anew with the same
+    count of restarts; within a run each start is a step of its own.
+    """
+    parts = ("JOB_START_TIME", "JOB_ID", "RESTART_COUNT", "STEP_ID")
+    return "-".join(f"{int(environment.get(f'SLURM_{part}', '0')):010d}" for part in parts)
+
+
 class Checkpoint:
-    """The newest state: one file a start, ``start-0001/checkpoint.npz``; that of the latest start counts."""
+    """The newest state: one file a start, ``start-…/checkpoint.npz``; that of the latest start counts.
 
-    def __init__(self, folder: Path) -> None:
+    Which start is the latest is a matter of its name (`identity`), not of when it came here: one that hung may wake up
+    when others have taken over, at any point of what follows.
+    """
+
+    def __init__(self, folder: Path, start: str = "") -> None:
         self.folder = folder
-        self.path: Path | None = None
+        self.path = folder / f"start-{start}" / "checkpoint.npz"
 
-    def load(self) -> tuple[np.ndarray, list[int]]:
-        """Return weights and ledger; those of the beginning where nothing was saved yet."""
+    def load(self) -> tuple[np.ndarray, list[int], int]:
+        """Return weights, ledger and the number of ranks; those of the beginning where nothing was saved yet."""
         saved = sorted(self.folder.glob("start-*/checkpoint.npz"))
         if not saved:
-            return np.zeros(FEATURES), []
+            return np.zeros(FEATURES), [], 0
         with np.load(saved[-1]) as newest:
-            return newest["weights"], newest["ledger"].tolist()
+            return newest["weights"], newest["ledger"].tolist(), int(newest["ranks"])
 
-    def claim(self) -> None:
-        """Take a folder that no other start has, later than all there are: making it succeeds once."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        while self.path is None:
-            number = 1 + max((int(each.name[6:]) for each in self.folder.glob("start-*")), default=0)
-            own = self.folder / f"start-{number:04d}"
-            try:
-                own.mkdir()
-            except FileExistsError:
-                continue
-            self.path = own / "checkpoint.npz"
-
-    def save(self, weights: np.ndarray, ledger: list[int]) -> None:
+    def save(self, weights: np.ndarray, ledger: list[int], ranks: int) -> None:
         """Replace the state. It is on disk, whole, before anybody can see it."""
-        if self.path is None:
-            raise RuntimeError("claim() comes first")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.path.with_suffix(".new.npz")
         with fresh.open("wb") as file:
-            np.savez(file, weights=weights, ledger=np.array(ledger, dtype=np.int64))
+            np.savez(file, weights=weights, ledger=np.array(ledger, dtype=np.int64), ranks=ranks)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self.path)
@@ -122,12 +132,10 @@ def own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def lead(folder: Path, meeting: Path, ranks: int, steps: int, pause: float) -> None:
+def lead(checkpoint: Checkpoint, meeting: Path, ranks: int, steps: int, pause: float) -> None:
     """Be rank 0: collect gradients, move the weights, save, hand out."""
-    checkpoint = Checkpoint(folder)
-    checkpoint.claim()
-    weights, ledger = checkpoint.load()
-    checkpoint.save(weights, ledger)  # from here on nothing that an earlier start still writes is read
+    weights, ledger, _ = checkpoint.load()
+    checkpoint.save(weights, ledger, ranks)  # from here on nothing that an earlier start still writes is read
     with socket.create_server((own_address(), 0)) as server:
         address, port = server.getsockname()
         fresh = meeting.with_suffix(".new")
@@ -146,12 +154,10 @@ def lead(folder: Path, meeting: Path, ranks: int, steps: int, pause: float) -> N
     for step in range(len(ledger), steps):
         for peer in peers.values():
             send(peer, weights)
-        total = gradient(weights, data)
-        for rank in sorted(peers):  # always in the same order: sums of floats depend on it
-            total = total + receive(peers[rank])
-        weights = weights - 0.05 * total / ranks
+        own = gradient(weights, data)
+        weights = move(weights, [own, *(receive(peers[rank]) for rank in sorted(peers))], ranks)
         ledger.append(step)
-        checkpoint.save(weights, ledger)
+        checkpoint.save(weights, ledger, ranks)
         if len(ledger) % 10 == 0:
             say(f"step {len(ledger)} of {steps}")
         if pause:
@@ -176,13 +182,26 @@ def digest(weights: np.ndarray) -> str:
     return hashlib.sha256(weights.astype("<f8").tobytes()).hexdigest()[:16]
 
 
+def alone(ranks: int, steps: int) -> np.ndarray:
+    """Train in this process alone, and return the weights."""
+    weights, shards = np.zeros(FEATURES), [shard(rank) for rank in range(ranks)]
+    for _ in range(steps):
+        weights = move(weights, [gradient(weights, data) for data in shards], ranks)
+    return weights
+
+
 def verify(folder: Path, steps: int) -> int:
     """Check that every step was done once, and print what identifies the result."""
-    weights, ledger = Checkpoint(folder).load()
+    weights, ledger, ranks = Checkpoint(folder).load()
     if ledger != list(range(steps)):
         sys.stdout.write(
             f"the ledger is wrong: {len(ledger)} of {steps} steps, {len(set(ledger))} different\n"
         )
+        return 1
+    expected = alone(ranks, steps)
+    if digest(weights) != digest(expected):
+        distance = float(np.max(np.abs(weights - expected)))
+        sys.stdout.write(f"the weights are not those of {steps} steps, each done once: off by {distance:g}\n")
         return 1
     sys.stdout.write(f"{digest(weights)}\n")
     return 0
@@ -200,10 +219,10 @@ def main() -> int:
         return verify(given.folder, given.steps)
     rank, ranks = int(os.environ.get("SLURM_PROCID", "0")), int(os.environ.get("SLURM_NTASKS", "1"))
     given.folder.mkdir(parents=True, exist_ok=True)
-    start = "-".join(os.environ.get(f"SLURM_{name}", "0") for name in ("JOB_ID", "STEP_ID", "RESTART_COUNT"))
+    start = identity(os.environ)
     meeting = given.folder / f"meeting-{start}"
     if rank == 0:
-        lead(given.folder, meeting, ranks, given.steps, given.pause)
+        lead(Checkpoint(given.folder, start), meeting, ranks, given.steps, given.pause)
     else:
         follow(meeting, rank, given.steps)
     return 0
