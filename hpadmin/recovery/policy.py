@@ -147,6 +147,13 @@ class Settings:
         policy, wrong = Policy.read(data.get("policy", {}))
         resume, wrong_too = limits.read(data.get("resume", {}))
         problems += [*wrong, *wrong_too]
+        if not isinstance(data.get("provider", {}), dict):
+            problems.append(Problem("provider", "must be a table: [provider]"))
+        if not isinstance(data.get("probe", True), bool):
+            problems.append(Problem("probe", f"must be true or false, not {data['probe']!r}"))
+        metrics = data.get("metrics", "")
+        if not isinstance(metrics, str) or (metrics and not metrics.startswith("/")):
+            problems.append(Problem("metrics", f"must be the path of a file, from / on, not {metrics!r}"))
         if problems:
             raise InvalidInput(f"{path} is not valid", problems)
         return Settings(
@@ -154,8 +161,8 @@ class Settings:
             resume=resume,
             provider=data.get("provider", {}),
             interval=float(interval),
-            probe=bool(data.get("probe", True)),
-            metrics=str(data.get("metrics", "")),
+            probe=data.get("probe", True),
+            metrics=metrics,
         )
 
     def pause(self, spent: float, cpu: float, *, hurried: bool) -> float:

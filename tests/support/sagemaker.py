@@ -23,6 +23,8 @@ class Fault:
     """Seconds of silence before the connection is closed; the operation itself is done."""
     drop: bool = False
     """Do the operation, then close the connection without an answer."""
+    instead: dict[str, Any] | None = None
+    """Do the operation, and answer this."""
     cut_ids: int = 0
     """Leave so many ids out of both lists of the answer."""
 
@@ -105,6 +107,8 @@ def serving(cluster: Cluster) -> Iterator[str]:
             queue = cluster.faults.get(operation, [])
             fault = queue.pop(0) if queue else None
             given = cluster.answer(operation, request, fault)
+        if fault and fault.instead is not None:
+            return 200, fault.instead
         if fault and (fault.hang or fault.drop):
             time.sleep(fault.hang)
             return None

@@ -13,6 +13,7 @@ from typing import Any
 from hpadmin.errors import InvalidInput, Problem
 from hpadmin.nodes.provider import Provider
 
+_LONGEST = 86400.0
 KINDS = ("sagemaker", "docker", "ssh")
 
 
@@ -49,7 +50,8 @@ def from_settings(table: Mapping[str, Any]) -> Provider:
 def take(settings: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
     """Check a provider's settings against its defaults, by name and type; return them all.
 
-    A default that is a type means: required, and of this type. Raises InvalidInput with every problem.
+    A default that is a type means: required, and of this type. Numbers are seconds: a ``timeout`` is positive, others
+    may be 0. Raises InvalidInput with every problem.
     """
     problems = [Problem(f"provider.{key}", "no such setting") for key in settings.keys() - defaults.keys()]
     taken: dict[str, Any] = {}
@@ -64,6 +66,12 @@ def take(settings: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
             problems.append(Problem(f"provider.{key}", f"must be of type {kind.__name__}, not {value!r}"))
         else:
             taken[key] = value
+        number = taken.get(key)
+        if isinstance(number, float) and not (0 if key != "timeout" else 0.001) <= number <= _LONGEST:
+            least = "positive" if key == "timeout" else "not negative"
+            problems.append(
+                Problem(f"provider.{key}", f"must be {least} and at most {_LONGEST:g} s, is {value!r}")
+            )
     if problems:
         raise InvalidInput("the provider's settings are not valid", problems)
     return taken

@@ -21,6 +21,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
+from hpadmin.errors import InvalidInput, Problem
 from hpadmin.nodes.provider import (
     Answer,
     Condition,
@@ -52,22 +53,28 @@ _ANSWERS = {
     "InvalidInstanceStatus": Answer.LATER,
     "InternalServerError": Answer.LOST,
 }
-_PASSING = frozenset(
+_THROTTLED = frozenset(
     {
-        "ThrottlingException",
         "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestThrottledException",
+        "RequestThrottled",
         "TooManyRequestsException",
         "RequestLimitExceeded",
-        "ServiceUnavailable",
-        "InternalFailure",
-        "InternalServerError",
-        "ConflictException",
-        "ResourceInUse",
+        "BandwidthLimitExceeded",
+        "LimitExceededException",
+        "SlowDown",
+        "PriorRequestNotComplete",
+        "EC2ThrottledException",
     }
 )
-_UNHEARD = frozenset(
-    {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"}
-)
+"""What AWS services say when they are asked too much (botocore.retries.standard)."""
+_TURNED_DOWN = _THROTTLED | {"ConflictException", "ResourceInUse"}
+"""Nothing was done, for a reason that passes."""
+_PASSING = _TURNED_DOWN | {"ServiceUnavailable", "InternalFailure", "InternalServerError"}
+_UNREADABLE = (LookupError, TypeError, AttributeError, ValueError)
+"""What an answer of another form leads to, here and in botocore: a proxy's page, for example."""
 _CREDENTIALS = frozenset(
     {
         "ExpiredTokenException",
@@ -124,6 +131,10 @@ class SageMaker:
             ]
         except BotoCoreError as error:
             raise ProviderError(f"SageMaker cannot be used: {error}", transient=False) from error
+        except ValueError as error:
+            raise InvalidInput(
+                "the provider's settings are not valid", [Problem("provider.endpoint", str(error))]
+            ) from error
         return SageMaker(got["cluster"], reading=clients[0], changing=clients[1], refresh=got["refresh"])
 
     def instances(self) -> tuple[ProviderInstance, ...]:
@@ -137,6 +148,8 @@ class SageMaker:
             found = tuple(_instance(node) for page in pages for node in page["ClusterNodeSummaries"])
         except (BotoCoreError, ClientError) as error:
             raise _error(error, "ListClusterNodes") from error
+        except _UNREADABLE as error:
+            raise _unreadable("ListClusterNodes") from error
         self._known = (asked, found)
         return found
 
@@ -146,6 +159,12 @@ class SageMaker:
                 cluster = self._reading.describe_cluster(ClusterName=self._cluster)
             except (BotoCoreError, ClientError) as error:
                 raise _error(error, "DescribeCluster") from error
+            except _UNREADABLE as error:
+                raise _unreadable("DescribeCluster") from error
+            if (
+                "ClusterStatus" not in cluster
+            ):  # which each answer has: one that is none tells nothing of NodeRecovery
+                raise _unreadable("DescribeCluster")
             self._recovery = (self._clock(), cluster.get("NodeRecovery", "Automatic") != "None")
         return self._recovery[1]
 
@@ -164,7 +183,7 @@ class SageMaker:
             else self._changing.batch_replace_cluster_nodes
         )
         try:
-            answer = call(ClusterName=self._cluster, NodeIds=list(ids))
+            return _outcomes(ids, call(ClusterName=self._cluster, NodeIds=list(ids)))
         except ClientError as error:
             return dict.fromkeys(ids, _outcome(error))
         except NoConnectionError as error:
@@ -174,7 +193,8 @@ class SageMaker:
             return dict.fromkeys(ids, Outcome(Answer.LOST, type(error).__name__, str(error)))
         except BotoCoreError as error:
             return dict.fromkeys(ids, Outcome(Answer.REFUSED, type(error).__name__, str(error)))
-        return _outcomes(ids, answer)
+        except _UNREADABLE:
+            return dict.fromkeys(ids, Outcome(Answer.LOST, message="the answer cannot be read"))
 
     def runner(self, node: str) -> Runner | None:
         return None
@@ -182,11 +202,11 @@ class SageMaker:
 
 def _outcomes(ids: Iterable[str], answer: Mapping[str, Any]) -> dict[str, Outcome]:
     accepted = set(answer.get("Successful") or ())
-    failed = {item["NodeId"]: item for item in answer.get("Failed") or ()}
+    failed = {item.get("NodeId"): item for item in answer.get("Failed") or ()}
     outcomes = {}
     for instance in ids:
         if instance in failed:
-            code, message = failed[instance]["ErrorCode"], failed[instance]["Message"]
+            code, message = (failed[instance].get(key, "") for key in ("ErrorCode", "Message"))
             outcomes[instance] = Outcome(_ANSWERS.get(code, Answer.REFUSED), code, message)
         elif instance in accepted:
             outcomes[instance] = Outcome(Answer.ACCEPTED)
@@ -198,7 +218,7 @@ def _outcomes(ids: Iterable[str], answer: Mapping[str, Any]) -> dict[str, Outcom
 def _outcome(error: ClientError) -> Outcome:
     code = error.response.get("Error", {}).get("Code", "")
     message = error.response.get("Error", {}).get("Message", "")
-    if code in _UNHEARD:
+    if code in _TURNED_DOWN:
         return Outcome(Answer.LATER, code, message)
     if code in _PASSING:
         return Outcome(Answer.LOST, code, message)
@@ -216,6 +236,14 @@ def _error(error: BotoCoreError | ClientError, what: str) -> ProviderError:
         hint = "renew the credentials, or check the role's rights" if code in _CREDENTIALS else ""
         return ProviderError(f"{what}: {error}", transient=code in _PASSING or status >= 500, hint=hint)
     return ProviderError(f"{what}: {error}", transient=isinstance(error, HTTPClientError | NoConnectionError))
+
+
+def _unreadable(what: str) -> ProviderError:
+    return ProviderError(
+        f"{what}: the answer is none of SageMaker's",
+        transient=True,
+        hint="is another server at this endpoint, or a proxy?",
+    )
 
 
 def _instance(node: Mapping[str, Any]) -> ProviderInstance:

@@ -1,19 +1,25 @@
 """Machines that are reached by SSH: rebooted by a command on them, replaced by a command of the site's.
 
 The command that replaces runs on this host, is given the node's name in place of ``{node}``, and must be safe
-to run twice. Host keys are checked against known_hosts; an unknown or changed key is an error, never accepted.
+to run twice. It takes its time beside the agent's work, and goes on when the agent ends. Host keys are checked against
+known_hosts; an unknown or changed key is an error, never accepted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import paramiko
 
@@ -26,16 +32,35 @@ from hpadmin.nodes.provider import (
     Repair,
 )
 from hpadmin.nodes.providers import take
-from hpadmin.slurm.command import Completed, Local, Runner
-from hpadmin.slurm.hostlist import expand
+from hpadmin.slurm.command import Completed, Runner
+from hpadmin.slurm.hostlist import HostlistError, expand
+
+log = logging.getLogger(__name__)
 
 _PARALLEL = 16
+_PROMPT = 2.0
+"""Seconds in which a command that replaces can still refuse: after them it counts as at work."""
+_TOLD = 2000
+"""Bytes of its last words that are told."""
+_PORT = 22
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def parse_host(text: str) -> tuple[str, int]:
+    """Take ``address``, ``address:port`` or ``[address]:port`` apart. Raises ValueError for what is none of them.
+
+    >>> parse_host("10.0.0.1:2222"), parse_host("fd00::1"), parse_host("[fd00::1]:2222")
+    (('10.0.0.1', 2222), ('fd00::1', 22), ('fd00::1', 2222))
+    """
+    found = re.fullmatch(r"(?:\[([^\[\]\s]+)\]|([^:\[\]\s]+))(?::(\d{1,5}))?|([^\[\]\s]+)", text)
+    if found is None or (found[4] and found[4].count(":") < 2) or not 0 < int(found[3] or _PORT) < 65536:
+        raise ValueError(f"must be an address, address:port or [address]:port, not {text!r}")
+    return found[1] or found[2] or found[4], int(found[3] or _PORT)
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to log in. `hosts` maps a node to ``address`` or ``address:port`` where its name is not enough."""
+    """How to log in. `hosts` maps a node to what `parse_host` reads, where its name is not enough."""
 
     user: str
     key: str
@@ -45,14 +70,14 @@ class Access:
 
     def connect(self, node: str) -> paramiko.SSHClient:
         """Log in. Raises OperationFailed with what is wrong, above all with the host key."""
-        address, _, port = self.hosts.get(node, node).partition(":")
         client = paramiko.SSHClient()
         try:
+            address, port = parse_host(self.hosts.get(node, node))
             client.load_host_keys(self.known_hosts)
             client.set_missing_host_key_policy(paramiko.RejectPolicy())
             client.connect(
                 address,
-                port=int(port or 22),
+                port=port,
                 username=self.user,
                 # Given a file, paramiko tries every kind of key and tells of the last one's failure only.
                 pkey=paramiko.PKey.from_path(self.key) if self.key else None,
@@ -93,18 +118,33 @@ class SshRunner:
         with contextlib.closing(self.access.connect(self.node)) as client:
             try:
                 # SSH carries one string, which the login shell splits again: every word is quoted.
-                sending, out, err = client.exec_command(shlex.join(words), timeout=timeout)
+                sending, _, _ = client.exec_command(shlex.join(words), timeout=timeout)
+                channel, deadline = sending.channel, time.monotonic() + timeout
                 if stdin is not None:
                     sending.write(stdin)
-                sending.channel.shutdown_write()
-                said = out.read().decode("utf-8", "surrogateescape")
-                complained = err.read().decode("utf-8", "surrogateescape")
-                code = out.channel.recv_exit_status()
+                channel.shutdown_write()
+                said = _read_all(channel, channel.recv, deadline)
+                complained = _read_all(channel, channel.recv_stderr, deadline)
+                # A machine that dies may end its output and never tell how the command ended.
+                if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
+                    raise TimeoutError
+                code = channel.recv_exit_status()
             except (paramiko.SSHException, OSError) as error:
                 raise OperationFailed(
                     f"{self.node}: {argv[0]} did not end: {str(error) or 'time ran out'}"
                 ) from error
         return Completed(tuple(argv), code, said, complained)
+
+
+def _read_all(channel: paramiko.Channel, read: Callable[[int], bytes], deadline: float) -> str:
+    """Read one of the channel's streams to its end. Raises TimeoutError (socket.timeout) after `deadline`."""
+    data = bytearray()
+    while True:
+        channel.settimeout(max(0.0, deadline - time.monotonic()))
+        part = read(1 << 16)
+        if not part:
+            return data.decode("utf-8", "surrogateescape")
+        data += part
 
 
 class Ssh:
@@ -119,16 +159,13 @@ class Ssh:
         *,
         reboot: Sequence[str] = ("systemctl", "reboot"),
         replace: Sequence[str] = (),
-        local: Runner | None = None,
-        patience: float = 600,
     ) -> None:
-        """`replace` is the site's command, `patience` its seconds; without one, replacements are refused."""
+        """`replace` is the site's command; without one, replacements are refused."""
         self._nodes = tuple(nodes)
         self._access = access
         self._reboot = tuple(reboot)
         self._replace = tuple(replace)
-        self._local = local or Local()
-        self._patience = patience
+        self._at_work: dict[str, subprocess.Popen[bytes]] = {}
 
     @staticmethod
     def from_settings(settings: Mapping[str, Any]) -> Ssh:
@@ -149,18 +186,27 @@ class Ssh:
             for key in ("reboot", "replace")
             if not all(isinstance(word, str) and word for word in got[key])
         ]
+        try:
+            nodes = tuple(expand(got["nodes"]))
+        except HostlistError as error:
+            nodes = ()
+            problems.append(Problem("provider.nodes", error.message))
+        problems += _host_problems(got["hosts"], nodes)
         if not Path(got["known_hosts"]).is_file():
             problems.append(Problem("provider.known_hosts", f"{got['known_hosts']} is not there"))
         if problems:
             raise InvalidInput("the provider's settings are not valid", problems)
         access = Access(got["user"], got["key"], got["known_hosts"], got["hosts"], got["timeout"])
-        return Ssh(expand(got["nodes"]), access, reboot=got["reboot"], replace=got["replace"])
+        return Ssh(nodes, access, reboot=got["reboot"], replace=got["replace"])
 
     def instances(self) -> tuple[ProviderInstance, ...]:
         """Return the configured nodes. Whether a machine is well is left to Slurm and its own checks."""
         return tuple(
             ProviderInstance(
-                node, node, Condition.RUNNING, address=self._access.hosts.get(node, "").partition(":")[0]
+                node,
+                node,
+                Condition.STARTING if self._replacing(node) else Condition.RUNNING,
+                address=parse_host(self._access.hosts[node])[0] if node in self._access.hosts else "",
             )
             for node in self._nodes
         )
@@ -193,14 +239,59 @@ class Ssh:
     def _replaced(self, node: str) -> Outcome:
         if not self._replace:
             return Outcome(Answer.REFUSED, message="agent.toml names no command that replaces a node")
+        if self._replacing(node):
+            return Outcome(Answer.BUSY, message="the site's command is still at work on it")
         words = [word.replace("{node}", node) for word in self._replace]
+        # A file, not a pipe: the command outlives an agent that ends, and may go on talking.
+        said = tempfile.TemporaryFile()  # noqa: SIM115 - read and closed when the command has ended
         try:
-            done = self._local.run(words, timeout=self._patience)
-        except OperationFailed as error:
-            return Outcome(Answer.LOST, message=error.message)
-        if done.returncode == 0:
+            command = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        except OSError as error:
+            said.close()
+            return Outcome(Answer.REFUSED, message=f"{words[0]} cannot be run: {error.strerror}")
+        self._at_work[node] = command
+        try:
+            code = command.wait(_PROMPT)
+        except subprocess.TimeoutExpired:
+            threading.Thread(target=_see_off, args=(node, command, said), daemon=True).start()
+            return Outcome(Answer.ACCEPTED, message="the site's command is at work")
+        last = _last_words(said)
+        if code == 0:
             return Outcome(Answer.ACCEPTED)
-        return Outcome(Answer.REFUSED, f"exit {done.returncode}", (done.stderr or done.stdout).strip())
+        return Outcome(Answer.REFUSED, f"exit {code}", last)
+
+    def _replacing(self, node: str) -> bool:
+        command = self._at_work.get(node)
+        return command is not None and command.poll() is None
 
     def runner(self, node: str) -> Runner | None:
         return SshRunner(self._access, node) if node in self._nodes else None
+
+
+def _see_off(node: str, command: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+    code = command.wait()
+    last = _last_words(said)
+    if code != 0:
+        log.error(
+            "the site's command did not replace a node", extra={"node": node, "exit": code, "said": last}
+        )
+
+
+def _last_words(said: IO[bytes]) -> str:
+    with said:
+        said.seek(max(0, said.seek(0, 2) - _TOLD))
+        return said.read().decode("utf-8", "replace").strip()
+
+
+def _host_problems(hosts: Mapping[str, Any], nodes: Sequence[str]) -> list[Problem]:
+    problems = []
+    for node, text in hosts.items():
+        if node not in nodes:
+            problems.append(Problem(f"provider.hosts.{node}", "is none of provider.nodes"))
+        try:
+            parse_host(str(text))
+        except ValueError as error:
+            problems.append(Problem(f"provider.hosts.{node}", str(error)))
+    return problems

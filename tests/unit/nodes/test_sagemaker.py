@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -123,6 +124,55 @@ def test_throttled_changes_come_back_later_and_are_sent_once(provider: SageMaker
     assert provider.repair(Repair.REBOOT, [A])[A].answer is Answer.ACCEPTED
 
 
+@pytest.mark.parametrize("code", ["ConflictException", "ResourceInUse", "SlowDown", "ThrottledException"])
+def test_what_was_turned_down_for_a_while_was_not_done(
+    provider: SageMaker, cluster: Cluster, code: str
+) -> None:
+    cluster.faults["BatchReplaceClusterNodes"] = [Fault(code)]
+    assert provider.repair(Repair.REPLACE, [A])[A].answer is Answer.LATER
+    assert not cluster.done
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},  # what botocore makes of a proxy's page, too
+        {
+            "ClusterNodeSummaries": [
+                {"InstanceId": A, "InstanceGroupName": "w", "InstanceType": "ml.p5.48xlarge"}
+            ]
+        },
+        {"ClusterNodeSummaries": "none"},
+    ],
+)
+def test_an_answer_that_is_none_of_sagemakers_tells_nothing(
+    provider: SageMaker, cluster: Cluster, answer: dict[str, Any]
+) -> None:
+    cluster.faults["ListClusterNodes"] = [Fault(instead=answer)]
+    cluster.faults["DescribeCluster"] = [Fault(instead=answer)]
+    with pytest.raises(ProviderError, match="ListClusterNodes: the answer is none of SageMaker's") as caught:
+        provider.instances()
+    assert caught.value.transient
+    with pytest.raises(ProviderError, match="DescribeCluster: the answer is none of SageMaker's"):
+        provider.node_recovery()
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({}, Answer.LOST),
+        ({"Failed": [{"ErrorCode": "InstanceIdInUse"}]}, Answer.LOST),
+        ({"Failed": ["x"]}, Answer.LOST),
+        ({"Failed": [{"NodeId": A, "ErrorCode": "InstanceIdInUse"}]}, Answer.BUSY),
+    ],
+)
+def test_an_answer_to_a_request_that_cannot_be_read_is_lost(
+    provider: SageMaker, cluster: Cluster, answer: dict[str, Any], expected: Answer
+) -> None:
+    cluster.faults["BatchReplaceClusterNodes"] = [Fault(instead=answer)]
+    assert provider.repair(Repair.REPLACE, [A])[A].answer is expected
+
+
 def test_throttled_reads_are_retried(provider: SageMaker, cluster: Cluster) -> None:
     cluster.faults["ListClusterNodes"] = [Fault("ThrottlingException"), Fault("ThrottlingException")]
     assert len(provider.instances()) == 2
@@ -202,6 +252,14 @@ def test_settings_are_checked_all_at_once() -> None:
         "provider.colour",
         "provider.endpoint",
     ]
+    with pytest.raises(InvalidInput) as caught:
+        from_settings({"kind": "sagemaker", "cluster": "c", "timeout": 0, "refresh": -1})
+    assert [str(problem) for problem in caught.value.problems] == [
+        "provider.refresh: must be not negative and at most 86400 s, is -1",
+        "provider.timeout: must be positive and at most 86400 s, is 0",
+    ]
+    with pytest.raises(InvalidInput, match=r"provider\.endpoint: Invalid endpoint: nonsense"):
+        from_settings({"kind": "sagemaker", "cluster": "c", "region": "us-west-2", "endpoint": "nonsense"})
     with pytest.raises(InvalidInput, match="no provider 'ec2'"):
         from_settings({"kind": "ec2"})
     with pytest.raises(InvalidInput, match="no provider of nodes"):

@@ -35,6 +35,9 @@ def test_mistakes_are_told_all_at_once(tmp_path: Path) -> None:
     path.write_text(
         """
         colour = 1
+        probe = "no"
+        metrics = 5
+        provider = "docker"
         [resume]
         resumes = 2000
         quick_failures = 0
@@ -52,11 +55,14 @@ def test_mistakes_are_told_all_at_once(tmp_path: Path) -> None:
         Settings.load(path)
     assert sorted(problem.path for problem in caught.value.problems) == [
         "colour",
+        "metrics",
         "policy.automatic",
         "policy.colour",
         "policy.max_in_flight",
         "policy.protected",
         "policy.settle",
+        "probe",
+        "provider",
         "resume.budget",
         "resume.quick_failures",
         "resume.resumes",
