@@ -245,7 +245,7 @@ class _Evaluation:
         return len(on_base) - 1 - on_base[::-1].index(min(fitting))
 
     def _nothing_fits(self, on_base: Sequence[int]) -> str:
-        what = f"a segment of {self.unit}" if self.unit < self.nodes else f"{self.unit} nodes"
+        what = f"a segment of {self.unit}" if self.unit < self.nodes else f"a job of {self.unit} nodes"
         if self.span == 1:
             return f"{what} fits in no block: the most that one has free is {max(on_base, default=0)}"
         counts = [sum(on_base[i : i + self.span]) for i in range(0, len(on_base), self.span)]

@@ -301,6 +301,15 @@ def test_consolidated_segments_say_what_they_must_be_within() -> None:
     assert why.endswith("the most that are free there is 3")
 
 
+def test_says_it_of_all_nodes_and_not_of_those_that_the_last_try_was_left_with() -> None:
+    """Slurm tries again without the node of the fewest CPUs: then no block has more than one free node."""
+    text = "".join(f"BlockName={one} Nodes={one}[1-3]\n" for one in "abc") + "BlockSizes=3\n"
+    snapshot = with_busy(from_topology_text(text, "t", Release(24, 11)), ["a3", "b2", "b3", "c2", "c3"])
+    nodes = tuple(replace(node, cpus=1 if node.name == "a1" else 8) for node in snapshot.nodes)
+    placed = Planner(replace(snapshot, nodes=nodes)).place(Request(3, whole=True))
+    assert placed.why == "a job of 3 nodes fits in no block: the most that one has free is 2"
+
+
 def random_cluster(dice: random.Random) -> Planner:
     release = dice.choice([Release(24, 11), Release(26, 5)])
     base, count = dice.randint(1, 4), dice.randint(1, 9)
