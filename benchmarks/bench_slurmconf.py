@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NODES = 16_000
+BLOCKS = 2_000
 FEW = 20
 """Lines that slurmutils gets."""
 TARGET = 1.0
@@ -100,6 +101,23 @@ def _merge() -> None:
     assert b"MailProg" in outcome.files["slurm.conf"]
 
 
+def _merge_blocks() -> None:
+    from hpadmin.configure.merge import combine
+    from hpadmin.model import Strategy
+
+    def blocks(width: int) -> bytes:
+        lines = [
+            f"BlockName=b{number} Nodes=n[{number * 8}-{number * 8 + width - 1}]\n"
+            for number in range(BLOCKS)
+        ]
+        return "".join([*lines, "BlockSizes=4\n"]).encode()
+
+    last, wanted = {"topology.conf": blocks(8)}, {"topology.conf": blocks(7)}
+    disk = {"topology.conf": last["topology.conf"] + b"# by hand\n"}
+    outcome = combine(Strategy.MERGE, last=last, disk=disk, wanted=wanted)
+    assert outcome.files["topology.conf"] == wanted["topology.conf"] + b"# by hand\n"
+
+
 def _round_trip(content: bytes) -> None:
     from hpadmin.slurmconf import dumps, loads
 
@@ -153,6 +171,7 @@ CASES: dict[str, Callable[[], None]] = {
     "parse, compare, plan, dump: folded lines": lambda: _plan(folded(NODES), folded(NODES, 1_900_000)),
     "parse, compare, plan, dump: folded to single": lambda: _plan(folded(NODES), single(NODES, 1_900_000)),
     "merge a change of every node into a file edited by hand": _merge,
+    f"merge a change of {BLOCKS:,} blocks into a file edited by hand": _merge_blocks,
     "fold and expand": _hpadmin_fold,
     "fold and expand, python-hostlist": _python_hostlist_fold,
     f"fold and expand {FEW * 50:,}": _hpadmin_fold_few,

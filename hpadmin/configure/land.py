@@ -6,15 +6,22 @@ changed is decided by `hpadmin.configure.three_way` and noted in `Landing.confli
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
+from hpadmin.configure.land_lines import Place, carry_out
 from hpadmin.configure.land_nodes import land_gres, land_nodes
+from hpadmin.configure.land_ordered import merge_ordered, order_lands
 from hpadmin.configure.landing import Landing
 from hpadmin.configure.ownership import hyperpod_owns
 from hpadmin.configure.three_way import Clash
-from hpadmin.slurmconf import edit, grammar, rewrite
+from hpadmin.slurmconf import edit, grammar, plugstack, rewrite
 from hpadmin.slurmconf.difference import Difference, Subject, compare, order_of_nodes_counts, text_of
 from hpadmin.slurmconf.document import Document, Statement
-from hpadmin.slurmconf.facts import RecordFact, Shape, Value
+from hpadmin.slurmconf.facts import Facts, RecordFact, Shape, Value
 from hpadmin.slurmconf.grammar import RecordRule, value_kind
+
+Lists = tuple[list[str] | None, list[str], list[str]]
+"""A list as last applied, on disk and wanted."""
 
 
 class Lander(Landing):
@@ -25,40 +32,55 @@ class Lander(Landing):
         changes = [
             change
             for change in compare(
-                self.disk if self.base is None else self.base, self.wanted, release=self.release
+                self.disk if self.base is None else self.base,
+                self.wanted,
+                release=self.release,
+                # ALL and a list of all nodes are the same only until a node comes.
+                alike=self.base is None,
             )
             if not (self.base is None and change.after is None)
         ]
         self._bring_includes()
-        for change in changes:
-            if change.after_origin is not None and change.after_origin.file in self.created:
-                continue
-            if change.subject is Subject.PLUGIN and change.key != "order":
-                self._plugin(change)
-            elif change.key == "order":
-                continue
-            elif change.subject in (Subject.SETTING, Subject.TOPOLOGY) and not change.record:
-                self._setting(change)
-            elif change.subject in (Subject.PARTITION, Subject.RECORD, Subject.TOPOLOGY):
-                self._record(change)
-        land_nodes(self, [change for change in changes if change.subject is Subject.NODE])
-        land_gres(self, [change for change in changes if change.subject is Subject.GRES])
+        brought = [
+            change
+            for change in changes
+            if change.after_origin is None or change.after_origin.file not in self.created
+        ]
+        self._settings(brought)
+        self._plugins(brought)
+        self._controllers(brought)
+        self._records(brought)
+        land_nodes(self, [change for change in brought if change.subject is Subject.NODE])
+        land_gres(self, [change for change in brought if change.subject is Subject.GRES])
         self._reorder()
         self._drop_includes()
 
     # Settings
 
-    def _setting(self, change: Difference) -> None:
-        key = change.key.lower()
-        if key in grammar.ACCUMULATING.get(self.kind, frozenset()):
-            self._accumulating(change.key)
-            return
+    def _settings(self, changes: Iterable[Difference]) -> None:
+        accumulating = grammar.ACCUMULATING.get(self.kind, frozenset())
+        keys = {
+            change.key.lower(): change.key
+            for change in changes
+            if change.subject in (Subject.SETTING, Subject.TOPOLOGY) and not change.record
+        }
+        for key, written in keys.items():
+            if key in accumulating:
+                self._values(written)
+            else:
+                self._setting(written)
+
+    def _lists(self, read: Callable[[Facts], list[str]]) -> Lists:
+        return read(self.base) if self.base else None, read(self.disk), read(self.wanted)
+
+    def _setting(self, written: str) -> None:
+        key = written.lower()
         site = self.disk.settings.get(key)
         base = self.base.settings.get(key) if self.base else None
         new = self.wanted.settings.get(key)
         value = self.decide(
-            change.key,
-            change.key,
+            written,
+            written,
             value_kind(self.kind, key),
             (
                 base.value.text if base else None,
@@ -73,88 +95,111 @@ class Lander(Landing):
             here = (
                 self.documents[site.origin.file] if site else self.home(new.origin.file if new else self.file)
             )
-            edit.set_setting(here, change.key, value)
+            edit.set_setting(here, written, value)
 
-    def _accumulating(self, key: str) -> None:
-        base = self.base.view.values(key) if self.base else []
-        wanted = self.wanted.view.values(key)
-        site = self.disk.view.values(key)
-        for value in base:
-            if value not in wanted:
-                for document in self.documents.values():
-                    edit.remove_setting(document, key, value)
-        for number, value in enumerate(wanted):
-            if value not in base and value not in site:
-                self._add_value(key, value, wanted[:number])
+    # Lists with an order: Prolog and its like, controllers
 
-    def _add_value(self, key: str, value: str, before: list[str]) -> None:
-        """Add one value of a key that accumulates, behind those that come before it in the request."""
-        setting = next(each for each in self.wanted.view.settings[key.lower()] if each.value == value)
-        places = {
-            document.statements[place].value: (document, place)
-            for document in self.documents.values()
-            for place in edit.find(document, key)
-        }
-        anchor = next((places[other] for other in reversed(before) if other in places), None)
-        if anchor is not None:
-            edit.add_line(anchor[0], [(key, value)], after=anchor[1])
-        elif places:
-            document, place = next(iter(places.values()))
-            edit.add_line(document, [(key, value)], after=place - 1)
-        else:
-            edit.add_line(self.home(setting.origin.file), [(key, value)])
+    def _controllers(self, changes: Iterable[Difference]) -> None:
+        if any(change.record.lower() == "slurmctldhost" for change in changes):
+            hosts = self._lists(lambda state: names_of(state, "slurmctldhost"))
+            self._ordered("SlurmctldHost", hosts, identity=lambda name: name.partition("(")[0])
+
+    def _values(self, key: str) -> None:
+        self._ordered(key, self._lists(lambda state: state.view.values(key)))
+
+    def _ordered(self, key: str, lists: Lists, identity: Callable[[str], str] = str) -> None:
+        """Land a key whose values are a list, each on a line of its own."""
+        base, site, wanted = lists
+        places: dict[str, list[Place]] = {}
+        for file, document in self.documents.items():
+            for place in edit.find(document, key):
+                places.setdefault(document.statements[place].value, []).append((file, place))
+        # What an Include of the request brought is there already.
+        site = [*site, *(name for name in wanted if name in places and name not in site)]
+        request_wins = hyperpod_owns(self.file, key)
+        moves = merge_ordered(base, site, wanted, request_wins=request_wins, identity=identity)
+        for clash in moves.clashes:
+            self.note(key, key, clash, request_wins=request_wins)
+
+        def home(name: str) -> tuple[Place, Statement | None]:
+            origin = next(
+                each.origin
+                for each in (*self.wanted.view.settings.get(key.lower(), ()), *self.wanted.view.of(key))
+                if each.statement.value == name
+            )
+            file = self.home_of(origin.file)
+            place, kin = edit.beside(self.documents[file], key)
+            return (file, place), kin
+
+        carry_out(
+            self,
+            moves,
+            places,
+            renamed=rewrite.with_name,
+            line=lambda kin, name: rewrite.in_style_of(kin, [(key, name)]),
+            home=home,
+        )
 
     # Partitions, NodeSets, switches, blocks
 
-    def _record(self, change: Difference) -> None:
-        identity = (change.record.lower(), change.names[0])
-        site = self.disk.records.get(identity)
-        base = self.base.records.get(identity) if self.base else None
-        new = self.wanted.records.get(identity)
-        label = f"{change.record}={change.names[0]}"
-        if new is None:
-            if site is not None and base is not None:
-                self._remove_record(label, base, site)
-        elif site is None:
-            if base is None or self._comes_back(label, base, new):
-                self._add_record(new)
-        elif change.key:
-            self._attribute(label, change.key.lower(), base, site, new)
-        else:
-            for key in dict.fromkeys([*(base.attributes if base else ()), *new.attributes]):
-                self._attribute(label, key, base, site, new)
+    def _records(self, changes: Iterable[Difference]) -> None:
+        """Land records in one pass a document: attributes where they stand, then what goes and what comes."""
+        identities: dict[tuple[str, str], list[str]] = {}
+        for change in changes:
+            of_records = change.subject in (Subject.PARTITION, Subject.RECORD, Subject.TOPOLOGY)
+            key = change.record.lower()
+            if of_records and change.names and key != "slurmctldhost":
+                identities.setdefault((key, change.names[0]), []).append(change.key.lower())
+        if not identities:
+            return
+        places: dict[tuple[str, str], list[Place]] = {}
+        opening = {key for key, _ in identities}
+        for file, document in self.documents.items():
+            for place, statement in enumerate(document.statements):
+                head = statement.head
+                if head is not None and head[0].lower() in opening:
+                    places.setdefault((head[0].lower(), head[1]), []).append((file, place))
+        gone: dict[str, list[int]] = {}
+        added: dict[str, list[list[tuple[str, str]]]] = {}
+        for identity, keys in identities.items():
+            site = self.disk.records.get(identity)
+            base = self.base.records.get(identity) if self.base else None
+            new = self.wanted.records.get(identity)
+            stands = places.get((identity[0], site.record.name), []) if site else []
+            if new is None:
+                if site is not None and base is not None and self._goes(base, site):
+                    for file, place in stands:
+                        gone.setdefault(file, []).append(place)
+            elif site is None:
+                if base is None or self._comes_back(base, new):
+                    added.setdefault(self.home_of(new.origin.file), []).append(_pairs(new))
+            else:
+                every = dict.fromkeys([*(base.attributes if base else ()), *new.attributes])
+                for key in every if "" in keys else keys:
+                    self._attribute(key, base, site, new, stands)
+        for file in {**gone, **added}:
+            edit.change_lines(self.documents[file], gone.get(file, ()), added.get(file, ()))
 
-    def _remove_record(self, label: str, base: RecordFact, site: RecordFact) -> None:
+    def _goes(self, base: RecordFact, site: RecordFact) -> bool:
+        """Decide about a record that the request drops."""
+        if _equal(base.attributes, site.attributes):
+            return True
         request_wins = hyperpod_owns(self.file, base.rule.key)
-        if not _equal(base.attributes, site.attributes):
-            clash = Clash("", text_of(base.attributes), text_of(site.attributes), None)
-            self.note(label, base.rule.key, clash, request_wins=request_wins)
-            if not request_wins:
-                return
-        for document in self.documents.values():
-            edit.remove(document, edit.find(document, base.rule.key, site.record.name))
+        clash = Clash("", text_of(base.attributes), text_of(site.attributes), None)
+        self.note(_label(base), base.rule.key, clash, request_wins=request_wins)
+        return request_wins
 
-    def _comes_back(self, label: str, base: RecordFact, new: RecordFact) -> bool:
+    def _comes_back(self, base: RecordFact, new: RecordFact) -> bool:
         """Decide about a record that the site removed and the request changed."""
+        if _equal(base.attributes, new.attributes):
+            return False
         request_wins = hyperpod_owns(self.file, new.rule.key)
         clash = Clash("", text_of(base.attributes), None, text_of(new.attributes))
-        if not _equal(base.attributes, new.attributes):
-            already = any(conflict.setting == label for conflict in self.conflicts)
-            if not already:
-                self.note(label, new.rule.key, clash, request_wins=request_wins)
-            return request_wins and not already
-        return False
-
-    def _add_record(self, new: RecordFact) -> None:
-        document = self.home(new.origin.file)
-        pairs = [
-            (new.rule.key, new.record.name),
-            *[(value.key, value.text) for value in new.attributes.values()],
-        ]
-        edit.add_line(document, pairs)
+        self.note(_label(new), new.rule.key, clash, request_wins=request_wins)
+        return request_wins
 
     def _attribute(
-        self, label: str, key: str, base: RecordFact | None, site: RecordFact, new: RecordFact
+        self, key: str, base: RecordFact | None, site: RecordFact, new: RecordFact, places: Iterable[Place]
     ) -> None:
         values = (
             _text(base.attributes if base else {}, key),
@@ -162,40 +207,53 @@ class Lander(Landing):
             _text(new.attributes, key),
         )
         written = (new.attributes.get(key) or site.attributes.get(key) or Value(key, "", None)).key
-        value = self.decide(f"{label} {written}", new.rule.key, value_kind(self.kind, key), values)
+        value = self.decide(f"{_label(new)} {written}", new.rule.key, value_kind(self.kind, key), values)
         if value == values[1]:
             return
-        document = self.documents[site.origin.file]
-        for place in edit.find(document, site.rule.key, site.record.name):
+        for file, place in places:
+            document = self.documents[file]
             edit.set_attribute(
                 document, place, own_key(document.statements[place], site.rule, key, written), value
             )
 
     # Plugins
 
-    def _plugin(self, change: Difference) -> None:
+    def _plugins(self, changes: Iterable[Difference]) -> None:
+        changed = [change for change in changes if change.subject is Subject.PLUGIN]
+        if not changed:
+            return
         document = self.documents.setdefault(self.file, Document())
-        site = self.disk.plugins.get(change.key)
-        if site is not None and site.text == change.after:
-            return
-        untouched = (site.text if site else None) == (change.before if self.base else None)
-        if not untouched:
-            self.note(
-                change.key,
-                change.key,
-                Clash("", change.before if self.base else None, site.text if site else None, change.after),
-                request_wins=False,
+        base, site, wanted = self.base.plugins if self.base else None, self.disk.plugins, self.wanted.plugins
+        keeps = set()  # plugins that the site wrote otherwise, or took out: its word stands
+        for change in changed:
+            before, found, new = (
+                lines[change.key].text if lines and change.key in lines else None
+                for lines in (base, site, wanted)
             )
-            return
-        if site is not None and change.after is None:
-            edit.keep(document, lambda statement: statement.raw.split()[1:2] != [site.path])
-        elif site is not None and change.after is not None:
-            for place, statement in enumerate(document.statements):
-                if statement.raw.split()[1:2] == [site.path]:
-                    ending = rewrite.line_ending(statement.raw)
-                    document.statements[place] = Statement(change.after + ending)
-        elif change.after is not None:
-            edit.insert(document, len(document) - 1, change.after)
+            if change.key != "order" and found not in (before, new):
+                keeps.add(change.key)
+                self.note(change.key, change.key, Clash("", before, found, new), request_wins=False)
+        for name, line in site.items():
+            if name in wanted and name not in keeps and line.text != wanted[name].text:
+                statement = document.statements[line.place]
+                edit.put(document, line.place, plugstack.with_text(statement, wanted[name].text))
+        moves = merge_ordered(
+            None if base is None else [name for name in base if name not in keeps],
+            list(site),
+            [name for name in wanted if name in site or name not in keeps],
+            request_wins=False,
+            in_place=False,
+        )
+        for clash in moves.clashes:
+            self.note(self.file, self.file, clash, request_wins=False)
+        carry_out(
+            self,
+            moves,
+            {name: [(self.file, line.place)] for name, line in site.items()},
+            renamed=plugstack.with_text,
+            line=lambda _, name: wanted[name].text,
+            home=lambda _: ((self.file, len(document) - 1), None),
+        )
 
     # Includes
 
@@ -248,17 +306,37 @@ class Lander(Landing):
     # Order
 
     def _reorder(self) -> None:
-        for key in ("blockname", "slurmctldhost"):
-            rank = {
-                name: number for number, (record, name) in enumerate(self.wanted.records) if record == key
-            }
-            if rank:
-                for document in self.documents.values():
-                    edit.reorder(document, key, rank)
-        if order_of_nodes_counts(self.wanted.view, self.release):
-            rank = {name: number for number, name in enumerate(self.wanted.nodes)}
+        blocks = self._lists(lambda state: names_of(state, "blockname"))
+        if blocks[2] and self._order_lands("BlockName", blocks):
+            rank = {name: number for number, name in enumerate(blocks[2])}
+            for document in self.documents.values():
+                edit.reorder(document, "BlockName", rank)
+        nodes = self._lists(lambda state: list(state.nodes))
+        if order_of_nodes_counts(self.wanted.view, self.release) and self._order_lands("NodeName", nodes):
+            rank = {name: number for number, name in enumerate(nodes[2])}
             for document in self.documents.values():
                 edit.reorder_nodes(document, rank)
+
+    def _order_lands(self, key: str, lists: Lists) -> bool:
+        request_wins = hyperpod_owns(self.file, key)
+        lands, clash = order_lands(*lists, request_wins=request_wins)
+        if clash is not None:
+            self.note(key, key, clash, request_wins=request_wins)
+        return lands
+
+
+def names_of(state: Facts, key: str) -> list[str]:
+    """Return the names of the records that a key opens, in their order."""
+    return [name for record, name in state.records if record == key]
+
+
+def _label(record: RecordFact) -> str:
+    return f"{record.rule.key}={record.name}"
+
+
+def _pairs(record: RecordFact) -> list[tuple[str, str]]:
+    attributes = [(value.key, value.text) for value in record.attributes.values()]
+    return [(record.rule.key, record.record.name), *attributes]
 
 
 def own_key(statement: Statement, rule: RecordRule, key: str, written: str) -> str:

@@ -219,20 +219,29 @@ def _texts(fact: GresFact | None) -> str | None:
 def _edit_gres(
     landing: Landing, drop: dict[tuple[str, int], set[str]], add: dict[int, tuple[GresFact, list[str]]]
 ) -> None:
-    for file, place in sorted(drop, reverse=True):
-        document = landing.documents[file]
-        if drop[file, place] == {ALL_NODES}:
-            edit.remove(document, [place])
+    gone: dict[str, list[int]] = {}
+    for (file, place), names in drop.items():
+        statements = landing.documents[file].statements
+        left = None if names == {ALL_NODES} else edit.without_names(statements[place], names)
+        if left is None:
+            gone.setdefault(file, []).append(place)
         else:
-            edit.reduce(document, place, drop[file, place])
+            statements[place] = left
     records = {id(record): record for fact in landing.wanted.gres.values() for record in fact.records}
-    for identity, (_, names) in add.items():
+    lines: dict[str, dict[str, list[str]]] = {}
+    for identity, (_, nodes) in add.items():
         record = records[identity]
         part = rewrite.without_comment(record.statement)
-        if names != [ALL_NODES]:
-            wanted = set(names)
+        if nodes != [ALL_NODES]:
+            wanted = set(nodes)
             numbers = [number for number, name in enumerate(record.names) if name in wanted]
             part = edit.subset(part, record.names, numbers)
-        document = landing.home(record.origin.file)
-        places = edit.find(document, record.rule.key)
-        edit.insert(document, places[-1] if places else len(document) - 1, part.raw.rstrip("\r\n"))
+        file = landing.home_of(record.origin.file)
+        lines.setdefault(file, {}).setdefault(record.rule.key, []).append(part.raw.rstrip("\r\n"))
+    for file in {**gone, **lines}:
+        document = landing.documents[file]
+        behind: dict[int, list[str]] = {}
+        for key, texts in lines.get(file, {}).items():
+            places = edit.find(document, key)
+            behind.setdefault(places[-1] if places else len(document) - 1, []).extend(texts)
+        edit.exchange(document, gone.get(file, ()), behind)

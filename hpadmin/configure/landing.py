@@ -86,7 +86,11 @@ class Landing:
 
     def home(self, file: str) -> Document:
         """Return the document on disk for a file of the request; the top-level one where there is no such."""
-        found = self.documents.get(file)
-        if found is None:
-            found = self.documents.setdefault(self.file, Document())
-        return found
+        return self.documents[self.home_of(file)]
+
+    def home_of(self, file: str) -> str:
+        """Return the name of `home`."""
+        if file in self.documents:
+            return file
+        self.documents.setdefault(self.file, Document())
+        return self.file

@@ -122,20 +122,30 @@ def _undone(
     """Return the manual changes that `result` does not have."""
     if not drifted:
         return ()
-    changes: dict[tuple[str, str], list[Difference]] = {}
-    for change in differences(disk, result, release=release, loader=loader):
-        changes.setdefault((change.file, change.record.lower()), []).append(change)
+    # By file, record and name: a change without names touches all, and is touched by all.
+    changes: dict[tuple[str, str, str], dict[int, Difference]] = {}
+    for number, change in enumerate(differences(disk, result, release=release, loader=loader)):
+        for name in {*change.names, _ANY} if change.names else {"", _ANY}:
+            changes.setdefault((change.file, change.record.lower(), name), {})[number] = change
     found = []
     for manual in drifted:
-        for change in changes.get((manual.file, manual.record.lower()), ()):
-            touches = not manual.names or not change.names or not set(manual.names).isdisjoint(change.names)
-            same_key = "" in (manual.key, change.key) or manual.key.lower() == change.key.lower()
-            if touches and (
-                same_key if manual.record or not manual.key else manual.key.lower() == change.key.lower()
-            ):
-                found.append(finding(manual))
-                break
+        names = {*manual.names, ""} if manual.names else {_ANY}
+        candidates = (
+            change
+            for name in names
+            for change in changes.get((manual.file, manual.record.lower(), name), {}).values()
+        )
+        if any(_same_key(manual, change) for change in candidates):
+            found.append(finding(manual))
     return tuple(found)
+
+
+_ANY = "*"
+
+
+def _same_key(manual: Difference, change: Difference) -> bool:
+    same = manual.key.lower() == change.key.lower()
+    return same or bool("" in (manual.key, change.key) and (manual.record or not manual.key))
 
 
 def _obsolete(last: Files | None, disk: Files, files: Files) -> tuple[str, ...]:

@@ -76,10 +76,13 @@ class Difference:
         return "added" if self.before is None else "removed" if self.after is None else "changed"
 
 
-def compare(old: Facts, new: Facts, *, release: str = "24.11") -> Iterator[Difference]:
-    """Yield what differs between two readings of one top-level file (made with one `Interner`)."""
+def compare(old: Facts, new: Facts, *, release: str = "24.11", alike: bool = True) -> Iterator[Difference]:
+    """Yield what differs between two readings of one top-level file (made with one `Interner`).
+
+    `alike` says that two lists of a partition that name the same nodes, each in its own file, are no difference.
+    """
     yield from _settings(old, new)
-    yield from _records(old, new)
+    yield from _records(old, new, alike=alike)
     yield from _nodes(old, new)
     yield from _gres(old, new)
     yield from _plugins(old, new)
@@ -133,7 +136,7 @@ _SUBJECTS = {
 }
 
 
-def _records(old: Facts, new: Facts) -> Iterator[Difference]:
+def _records(old: Facts, new: Facts, *, alike: bool) -> Iterator[Difference]:
     for key in _union(old.records, new.records):
         one, other = old.records.get(key), new.records.get(key)
         either = _either(one, other)
@@ -155,7 +158,11 @@ def _records(old: Facts, new: Facts) -> Iterator[Difference]:
             if first and second:
                 if first.meaning == second.meaning:
                     continue
-                if attribute == "nodes" and _same_nodes(old.view, first.text, new.view, second.text):
+                if (
+                    alike
+                    and attribute == "nodes"
+                    and _same_nodes(old.view, first.text, new.view, second.text)
+                ):
                     continue
             yield Difference(
                 *base,

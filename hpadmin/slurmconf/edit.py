@@ -18,6 +18,7 @@ before anything is changed.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 
@@ -85,14 +86,46 @@ def add_line(document: Document, pairs: Sequence[tuple[str, str]], *, after: int
 
     Returns its place. Raises InvalidInput.
     """
-    key = pairs[0][0]
+    place, kin = beside(document, pairs[0][0], after=after)
+    return insert(document, place, rewrite.in_style_of(kin, pairs))
+
+
+def beside(document: Document, key: str, *, after: int | None = None) -> tuple[int, Statement | None]:
+    """Return where `add_line` adds a line with this key, and the statement whose style it takes."""
     place = place_for(document, key) if after is None else after
     kin = document.statements[place] if place >= 0 else None
     if kin is not None and (
         kin.head is None or (kin.head[0].lower() in _RECORD_KEYS) != (key.lower() in _RECORD_KEYS)
     ):
         kin = next((document.statements[found] for found in reversed(find(document, key))), None)
-    return insert(document, place, rewrite.in_style_of(kin, pairs))
+    return place, kin
+
+
+def change_lines(
+    document: Document, gone: Collection[int], added: Sequence[Sequence[tuple[str, str]]]
+) -> None:
+    """Remove the statements at some places and add records next to their kin, in one pass. Raises InvalidInput."""
+    neighbours: dict[str, tuple[int, Statement | None]] = {}
+    lines: dict[int, list[str]] = {}
+    for pairs in added:
+        key = pairs[0][0].lower()
+        if key not in neighbours:
+            neighbours[key] = beside(document, key)
+        place, kin = neighbours[key]
+        lines.setdefault(place, []).append(rewrite.in_style_of(kin, pairs))
+    exchange(document, gone, lines)
+
+
+def exchange(document: Document, gone: Collection[int], lines: Mapping[int, Sequence[str]]) -> None:
+    """Remove the statements at some places and insert lines behind others, all places being those of before."""
+    removed = sorted(gone)
+    moved: dict[int, list[str]] = {}
+    for place in sorted(lines):
+        moved.setdefault(place - bisect_right(removed, place), []).extend(lines[place])
+    if removed:
+        remove(document, removed)
+    if moved:
+        insert_all(document, moved)
 
 
 def insert(document: Document, after: int, line: str) -> int:
@@ -128,6 +161,15 @@ def insert_all(document: Document, lines: Mapping[int, Sequence[str]]) -> None:
         else:
             result.extend(Statement(line + newline) for line in added)
     statements[:] = result
+
+
+def put(document: Document, place: int, statement: Statement) -> None:
+    """Put a statement in the place of another. A file that had no final newline stays without."""
+    unended = place == len(document) - 1 and not rewrite.line_ending(document.statements[place].raw)
+    ended = rewrite.line_ending(statement.raw) != ""
+    document.statements[place] = statement if ended else Statement(statement.raw + document.newline)
+    if unended:
+        _cut_final_newline(document)
 
 
 def place_for(document: Document, key: str) -> int:
@@ -298,15 +340,13 @@ def subset(statement: Statement, names: Sequence[str], numbers: Sequence[int]) -
     return result
 
 
-def reduce(document: Document, place: int, gone: Collection[str]) -> None:
-    """Take nodes out of the one NodeName line at `place`; remove it when none is left. Raises InvalidInput."""
-    statement = document.statements[place]
+def without_names(statement: Statement, gone: Collection[str]) -> Statement | None:
+    """Return a NodeName line without some of its nodes; None when none is left. Raises InvalidInput."""
     names = hostlist.expand(statement.value)
     left = [number for number, name in enumerate(names) if name not in gone]
     if not left:
-        remove(document, [place])
-    elif len(left) < len(names):
-        document.statements[place] = subset(statement, names, left)
+        return None
+    return statement if len(left) == len(names) else subset(statement, names, left)
 
 
 def reorder(document: Document, key: str, rank: Mapping[str, int]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hpadmin.slurmconf import rewrite
 from hpadmin.slurmconf.document import Document, Statement
 
 
@@ -56,3 +57,11 @@ def lines(document: Document) -> list[Line]:
         if parsed is not None:
             found.append(Line(*parsed, number=number, place=place))
     return found
+
+
+def with_text(statement: Statement, text: str) -> Statement:
+    """Return the statement with another `Line.text`; its comment and line ending stay."""
+    ending = rewrite.line_ending(statement.raw)
+    body, sign, comment = statement.raw[: len(statement.raw) - len(ending)].partition("#")
+    blanks = body[len(body.rstrip()) :] if sign else ""
+    return Statement(f"{text}{blanks}{sign}{comment}{ending}")

@@ -8,6 +8,7 @@ from hpadmin.configure.merge import Outcome, combine
 from hpadmin.configure.ownership import Owner
 from hpadmin.configure.three_way import Clash, merge_value
 from hpadmin.model import Strategy
+from hpadmin.slurmconf.document import Statement
 from hpadmin.slurmconf.grammar import ValueKind
 
 LAST = {
@@ -95,7 +96,7 @@ def test_merge_lands_the_request_among_the_sites_own() -> None:
         "NodeName=n[5-6] Name=gpu Type=h100 File=/dev/nvidia[0-7]\nName=shard Count=8\n"
     )
     assert outcome.files["plugstack.conf"].decode() == (
-        "# plugins\nrequired pyxis.so # containers\noptional site.so\noptional auto_resume.so\n"
+        "# plugins\nrequired pyxis.so # containers\noptional auto_resume.so\noptional site.so\n"
     )
     assert "notes.txt" not in outcome.files
     assert outcome.removed == ()
@@ -199,6 +200,148 @@ def test_a_changed_order_of_blocks_lands() -> None:
     disk = {"topology.conf": "# ours\nBlockName=a Nodes=n1 # first\nBlockName=b Nodes=n2"}
     outcome = combine(Strategy.MERGE, last=last, disk=disk, wanted=wanted)
     assert outcome.files["topology.conf"] == b"# ours\nBlockName=b Nodes=n2\nBlockName=a Nodes=n1 # first"
+
+
+def merged(last: str | None, disk: str, wanted: str, *, file: str = "slurm.conf") -> tuple[str, list[str]]:
+    """Merge one file; return it and what conflicted."""
+    base = None if last is None else {file: last}
+    outcome = combine(Strategy.MERGE, last=base, disk={file: disk}, wanted={file: wanted})
+    return outcome.files[file].decode(), [each.setting for each in outcome.conflicts]
+
+
+@pytest.mark.parametrize(
+    ("last", "disk", "wanted", "expected"),
+    [
+        ("Prolog=/a\n", "Prolog=/a # ours\nProlog=/s\n", "Prolog=/b\n", "Prolog=/b # ours\nProlog=/s\n"),
+        ("Prolog=/a\n", "Prolog=/a\n# c\n", "Prolog=/a\nProlog=/b\n", "Prolog=/a\nProlog=/b\n# c\n"),
+        ("Prolog=/a\n", "Prolog=/s\nProlog=/a\n", "", "Prolog=/s\n"),
+        (
+            "Prolog=/a\nProlog=/b\n",
+            "Prolog=/a # 1\nProlog=/s\nProlog=/b # 2\n",
+            "Prolog=/b\nProlog=/a\n",
+            "Prolog=/b # 2\nProlog=/s\nProlog=/a # 1\n",
+        ),
+        (
+            "Epilog=/a\nEpilog=/b\n",
+            "Epilog=/a\nEpilog=/b\nEpilog=/s\n",
+            "Epilog=/c\nEpilog=/d\n",
+            "Epilog=/c\nEpilog=/d\nEpilog=/s\n",
+        ),
+        (None, "Prolog=/s\n", "Prolog=/a\nProlog=/b\n", "Prolog=/a\nProlog=/b\nProlog=/s\n"),
+    ],
+)
+def test_programs_that_accumulate_land_once_and_in_order(
+    last: str | None, disk: str, wanted: str, expected: str
+) -> None:
+    assert merged(last, disk, wanted) == (expected, [])
+    assert merged(wanted, expected, wanted) == (expected, [])
+    assert merged(last, expected, wanted) == (expected, [])
+
+
+@pytest.mark.parametrize(
+    ("last", "disk", "wanted", "expected", "conflicts"),
+    [
+        ("a", "a # main\nbackup", "b", "b # main\nbackup", []),
+        ("a(1)", "a(1) # main\nbackup", "a(2)", "a(2) # main\nbackup", []),
+        ("a", "# c\na\nbackup", "a\nb", "# c\na\nb\nbackup", []),
+        ("a\nb", "a\nbackup\nb", "b", "backup\nb", []),
+        ("a\nb", "b\na\nbackup", "a\nb\nc", "b\nc\na\nbackup", []),
+        ("a\nb", "a # 1\nb # 2\nbackup", "b\na", "b # 2\na # 1\nbackup", []),
+        ("a(1)", "a(9) # moved\nbackup", "a(2)", "a(2) # moved\nbackup", ["SlurmctldHost"]),
+        ("a(1)\nb(1)", "a(1)\nb(9)\nbackup", "a(1)", "a(1)\nbackup", ["SlurmctldHost"]),
+        (None, "a # main\nbackup", "a(1)", "a(1) # main\nbackup", ["SlurmctldHost"]),
+        (None, "backup", "a", "a\nbackup", []),
+    ],
+)
+def test_the_request_s_controllers_keep_their_place_among_the_sites(
+    last: str | None, disk: str, wanted: str, expected: str, conflicts: list[str]
+) -> None:
+    def conf(hosts: str) -> str:
+        lines = [line if line.startswith("#") else f"SlurmctldHost={line}" for line in hosts.split("\n")]
+        return "\n".join(["ClusterName=c", *lines, "NodeName=n1", ""])
+
+    base = None if last is None else conf(last)
+    assert merged(base, conf(disk), conf(wanted)) == (conf(expected), conflicts)
+    assert merged(conf(wanted), conf(expected), conf(wanted)) == (conf(expected), [])
+    assert merged(base, conf(expected), conf(wanted)) == (conf(expected), [])
+
+
+def _records(kind: str, count: int, value: int) -> str:
+    """A file of `count` records, whose values are not those of another `value`."""
+    if kind == "partitions":
+        return "".join(
+            f"PartitionName=p{number} Nodes=n{number} MaxTime={value}\n" for number in range(count)
+        )
+    if kind == "blocks":
+        return "".join(f"BlockName=b{number} Nodes=n[{number}-{number + value}]\n" for number in range(count))
+    return "".join(f"NodeName=n{number} Name=gpu File=/dev/nvidia[0-{value}]\n" for number in range(count))
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"), [("partitions", "slurm.conf"), ("blocks", "topology.conf"), ("devices", "gres.conf")]
+)
+@pytest.mark.parametrize("change", ["changed", "added", "removed"])
+def test_the_work_of_a_merge_is_linear_in_the_records(
+    kind: str, file: str, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = 0
+    head = vars(Statement)["head"].fget
+
+    def counted(statement: Statement) -> tuple[str, str] | None:
+        nonlocal looked
+        looked += 1
+        found: tuple[str, str] | None = head(statement)
+        return found
+
+    def work(count: int) -> int:
+        nonlocal looked
+        sizes = {"changed": (count, 3, count, 7), "added": (1, 3, count, 3), "removed": (count, 3, 1, 3)}
+        first, value, second, other = sizes[change]
+        last, wanted = _records(kind, first, value), _records(kind, second, other)
+        looked = 0
+        found, conflicts = merged(last, last + "# ours\n", wanted, file=file)
+        assert not conflicts
+        assert sorted(found.splitlines()) == sorted([*wanted.splitlines(), "# ours"])
+        return looked
+
+    monkeypatch.setattr(Statement, "head", property(counted))
+    assert work(80) < 3 * work(40)
+
+
+def test_plugins_keep_their_comments_and_take_the_request_s_order() -> None:
+    last = "optional a.so x=1\nrequired b.so\n"
+    disk = "optional\ta.so   x=1  # mine\nrequired site.so\nrequired b.so # last"
+    changed = "required b.so\noptional a.so x=2\noptional c.so\n"
+    expected = "required b.so # last\nrequired site.so\noptional a.so x=2  # mine\noptional c.so"
+    assert merged(last, disk, changed, file="plugstack.conf") == (expected, [])
+    assert merged(changed, expected, changed, file="plugstack.conf") == (expected, [])
+    theirs = disk.replace("x=1", "x=3")
+    kept, conflicts = merged(last, theirs, last.replace("x=1", "x=2"), file="plugstack.conf")
+    assert (kept, conflicts) == (theirs, ["a.so"])
+
+
+def test_an_order_that_both_sides_changed_is_a_conflict() -> None:
+    last, disk, wanted = ("".join(f"Prolog=/{name}\n" for name in order) for order in ("abc", "bac", "acb"))
+    assert merged(last, disk, wanted) == (disk, ["Prolog (order)"])
+    hosts = [text.replace("Prolog=/", "SlurmctldHost=") for text in (last, disk, wanted)]
+    assert merged(*hosts) == (hosts[2], ["SlurmctldHost (order)"])
+
+
+def test_an_order_that_only_the_site_changed_stays() -> None:
+    last = {"topology.conf": "BlockName=a Nodes=n1\nBlockName=b Nodes=n2\n"}
+    disk = {"topology.conf": "BlockName=b Nodes=n2\nBlockName=a Nodes=n1\n"}
+    wanted = {"topology.conf": "BlockName=a Nodes=n1\nBlockName=b Nodes=n2\nBlockName=c Nodes=n3\n"}
+    outcome = combine(Strategy.MERGE, last=last, disk=disk, wanted=wanted)
+    assert (
+        outcome.files["topology.conf"]
+        == b"BlockName=b Nodes=n2\nBlockName=a Nodes=n1\nBlockName=c Nodes=n3\n"
+    )
+
+
+def test_a_partition_of_all_nodes_is_no_list_of_those_there_are() -> None:
+    last = "NodeName=n[1-2]\nPartitionName=p Nodes=n2\n"
+    wanted = "NodeName=n2\nPartitionName=p Nodes=ALL\n"
+    assert merged(last, last + "# c\n", wanted) == (wanted + "# c\n", [])
 
 
 @pytest.mark.parametrize(

@@ -101,11 +101,35 @@ def test_what_only_the_site_changed_stays_byte_for_byte(case: Case) -> None:
     assert not outcome.conflicts
 
 
+def _prologs(files: dict[str, bytes]) -> list[str]:
+    return view("slurm.conf", files.get).values("Prolog")
+
+
+@given(cases())
+@settings(max_examples=80, deadline=None)
+def test_the_order_of_a_list_follows_the_side_that_changed_it(case: Case) -> None:
+    sides = [case.applied.prologs, case.site.prologs, case.request.prologs]
+    common = set.intersection(*map(set, sides))
+    base, site, request = ([name for name in side if name in common] for side in sides)
+    outcome = case.merged()
+    found = _prologs(_disk_after(case, outcome))
+    assert len(set(found)) == len(found)
+    kept = [name for name in found if name in common]
+    if site in (base, request):
+        assert kept == request
+    else:
+        assert kept == site
+        assert request == base or any(each.setting == "Prolog (order)" for each in outcome.conflicts)
+    site_alone = [name for name in case.site.prologs if name not in case.request.prologs and name in found]
+    assert [name for name in found if name in site_alone] == site_alone
+
+
 @given(cases(site_changes=False))
 @settings(max_examples=80, deadline=None)
 def test_what_only_the_request_changed_lands(case: Case) -> None:
     outcome = case.merged()
     assert differences(case.wanted, _disk_after(case, outcome)) == ()
+    assert _prologs(_disk_after(case, outcome)) == list(case.request.prologs)
     assert not outcome.conflicts
     assert not outcome.lost
 

@@ -126,11 +126,7 @@ def changed(draw: st.DrawFn, world: World) -> World:
         gres[draw(st.sampled_from(sorted(nodes)))] = draw(st.sampled_from(["/dev/a[0-1]", "/dev/a[0-7]"]))
     prologs = list(world.prologs)
     if draw(st.booleans()):
-        value = draw(st.sampled_from(["/p/a", "/p/b", "/p/c", "/p/d"]))
-        if value in prologs:
-            prologs.remove(value)
-        else:
-            prologs.append(value)
+        prologs = draw(st.lists(st.sampled_from(["/p/a", "/p/b", "/p/c", "/p/d"]), unique=True, max_size=3))
     return replace(
         world,
         settings=_edited(draw, world.settings, SETTINGS),
