@@ -22,11 +22,9 @@ class _Entry:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         asked = sys.argv[1:]
         if asked in (["-h"], ["--help"]):
-            sys.stdout.write(help_text())
-            return 0
+            return _print(help_text())
         if asked == ["--version"]:
-            sys.stdout.write(f"hpadmin, version {__version__}\n")
-            return 0
+            return _print(f"hpadmin, version {__version__}\n")
         from admin_cli.root import root
 
         return root(*args, **kwargs)
@@ -35,6 +33,19 @@ class _Entry:
         from admin_cli.root import root
 
         return getattr(root, name)
+
+
+def _print(text: str) -> int:
+    if sys.stdout is None:  # it was closed when this process started
+        return 0
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        from admin_cli.report import lost_output
+
+        lost_output(error)
+    return 0
 
 
 cli = _Entry()

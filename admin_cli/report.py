@@ -5,15 +5,19 @@ JSON (``-o json``) goes to stdout alone, so that it can be piped; everything for
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import click
 
 from hpadmin.errors import HpadminError, InvalidInput
+
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,13 +48,16 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 
 
 def say(message: str) -> None:
-    """Say something to the person at the terminal (stderr)."""
-    click.echo(message, err=True)
+    """Say something to the person at the terminal (stderr); where nobody can be told, the work goes on."""
+    try:
+        click.echo(message, err=True)
+    except OSError:
+        sys.stderr = _nowhere()
 
 
 @contextmanager
 def reporting_errors() -> Iterator[None]:
-    """Turn hpadmin's own errors into a message on stderr and their exit code."""
+    """Turn hpadmin's own errors, and output that cannot be written, into a message on stderr and an exit code."""
     try:
         yield
     except InvalidInput as error:
@@ -63,10 +70,25 @@ def reporting_errors() -> Iterator[None]:
         say(f"hpadmin: {error.message}")
         _hint(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or error.filename is not None:
+            raise
+        lost_output(error)
+
+
+def lost_output(error: OSError) -> NoReturn:
+    """End the program after what it had to print could not be written."""
+    sys.stdout = _nowhere()
+    if isinstance(error, BrokenPipeError):
         # The reader of our pipe (head, less) went away: that is its right, and no failure of ours.
-        sys.stderr.close()
         sys.exit(0)
+    say(f"hpadmin: cannot write: {error.strerror}")
+    sys.exit(1)
+
+
+def _nowhere() -> TextIO:
+    """Return what takes the place of a stream that cannot be written: Python would try its rest again at the end."""
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123
 
 
 def _hint(error: HpadminError) -> None:

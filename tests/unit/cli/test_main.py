@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +77,56 @@ def test_errors_become_words_and_exit_codes(
     captured = capsys.readouterr()
     assert captured.err == words
     assert captured.out == ""
+
+
+FULL = "hpadmin: cannot write: No space left on device\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "yes"])
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"), [(">/dev/full", 1, FULL), (">&-", 0, ""), ("2>/dev/full >&2", 1, "")]
+)
+@pytest.mark.parametrize("command", ["--help", "--version", "config validate --help"])
+def test_output_that_cannot_be_written(
+    command: str, redirection: str, code: int, said: str, unbuffered: str
+) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {HPADMIN} {command} {redirection}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "yes"])
+@pytest.mark.parametrize("command", ["--help", "--version", "config validate --help"])
+def test_a_reader_that_left_is_no_failure(command: str, unbuffered: str) -> None:
+    reader, pipe = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [HPADMIN, *command.split()],
+        stdout=pipe,
+        stderr=subprocess.PIPE,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(pipe)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_error_keeps_its_exit_code_where_nobody_can_be_told() -> None:
+    line = f"exec {HPADMIN} config validate /no/such/file 2>/dev/full"
+    assert subprocess.run(["/bin/sh", "-c", line], capture_output=True, check=False).returncode == 2
+
+
+def test_stdin_that_is_closed() -> None:
+    line = f"exec {HPADMIN} config validate - <&-"
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "hpadmin: cannot read stdin: it is closed\n")
+
+
+def test_other_errors_of_the_system_are_not_taken_for_output() -> None:
+    with pytest.raises(FileNotFoundError), reporting_errors():
+        raise FileNotFoundError(2, "No such file or directory", "somewhere")
