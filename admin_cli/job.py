@@ -46,7 +46,7 @@ def list_jobs(everything: bool, state_dir: Path, output: str) -> None:
 
 
 @group.command()
-@click.argument("job_id", type=int)
+@click.argument("job_id", type=click.IntRange(1, 0xFFFFFFFF))
 @state_dir_option
 @output_option
 def show(job_id: int, state_dir: Path, output: str) -> None:
@@ -78,13 +78,12 @@ def show(job_id: int, state_dir: Path, output: str) -> None:
 
 @contextmanager
 def _store(state_dir: Path) -> Iterator[Store]:
-    from hpadmin.recovery.resume.store import Store, path_in
+    from hpadmin.recovery.resume.store import Store, path_in, store_errors
 
-    path = path_in(state_dir)
-    # Where no agent has run yet there is nothing to tell, and nothing to be made either.
-    store = Store(path if path.exists() else Path(":memory:"))
+    store = Store(path_in(state_dir), reads=True)
     try:
-        yield store
+        with store_errors():
+            yield store
     finally:
         store.close()
 

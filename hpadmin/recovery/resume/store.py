@@ -166,9 +166,11 @@ def store_errors() -> Iterator[None]:
 class Store:
     """The file. Its one writer is the leading agent; anybody may read."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make it. Raises OperationFailed when that is not possible."""
-        self._db = open_database(path, _SCHEMA, "the record of resumed jobs")
+    def __init__(self, path: Path, *, reads: bool = False) -> None:
+        """Open or make it, or only read what an agent wrote there. Raises OperationFailed when that is not possible."""
+        self._db = (
+            _open_to_read(path) if reads else open_database(path, _SCHEMA, "the record of resumed jobs")
+        )
 
     def close(self) -> None:
         self._db.close()
@@ -275,6 +277,27 @@ class Store:
             self._db.execute("DELETE FROM jobs WHERE job_id = ? AND submitted = ?", key)
 
 
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """Open the file with no other right than to read it; an empty one where no agent has run."""
+    try:
+        if not path.exists():
+            return open_database(Path(":memory:"), _SCHEMA, "")
+        # While an agent has it open, its -wal is there; without one SQLite would have to make files beside it.
+        still = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+        database = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro{still}", uri=True, timeout=30, isolation_level=None
+        )
+        database.execute("SELECT 1 FROM jobs").fetchone()
+    except (OSError, sqlite3.Error) as error:
+        raise OperationFailed(f"the record of resumed jobs {path} cannot be read: {error}") from error
+    return database
+
+
 def _job(row: tuple[Any, ...]) -> JobRecord:
     values = dict(zip(_JOB.split(", "), row, strict=True))
+    if values["state"] not in set(State):
+        raise OperationFailed(
+            f"job {values['job_id']} is recorded in a state that this release does not know: {values['state']}",
+            hint="a later release of hpadmin wrote it: use that one",
+        )
     return JobRecord(**{**values, "state": State(values["state"])})
