@@ -9,6 +9,7 @@ import click
 
 from admin_cli.report import print_table, say
 from hpadmin.configure.secrecy import shown
+from hpadmin.model import Strategy
 
 if TYPE_CHECKING:
     from hpadmin.configure.compare import Finding
@@ -53,6 +54,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "blocked": bool(plan.blocking),
         "first": plan.first,
         "changes": [change_json(change) for change in plan.changes],
+        "blocking": [finding_json(finding) for finding in plan.blocking],
         "drift": [finding_json(finding) for finding in plan.drift],
         "lost": [finding_json(finding) for finding in plan.lost],
         "conflicts": [
@@ -103,7 +105,13 @@ def print_changes(plan: Plan) -> None:
             f"    on disk {_short(shown(conflict.setting, conflict.site), 'removed')}, "
             f"in the request {_short(shown(conflict.setting, conflict.request))}: {conflict.rule}"
         )
-    if plan.blocking:
+    if plan.blocking and plan.strategy is Strategy.MERGE:
+        click.secho("Lines of the site that name nodes which the request removes:", fg="red", bold=True)
+        print_drift(plan.blocking)
+        click.echo(
+            "  Ways out: take the nodes out of these lines, or leave them in the request; Overwrite drops the lines."
+        )
+    elif plan.blocking:
         click.secho("Manual changes that this would undo (Managed):", fg="red", bold=True)
         print_drift(plan.blocking)
         click.echo(

@@ -31,6 +31,7 @@ from hpadmin.configure.service import SlurmService
 from hpadmin.configure.stakes import Stake
 from hpadmin.configure.transaction import Step, Transaction, file_records
 from hpadmin.errors import DriftBlocks, InvalidInput, OperationFailed
+from hpadmin.model import Strategy
 from hpadmin.slurm import sandbox
 from hpadmin.slurm.command import Runner
 from hpadmin.slurm.sandbox_order import with_includes
@@ -145,6 +146,12 @@ def apply(history: History, plan: Plan, runner: Runner, order: Order) -> Revisio
 
 def _refuse(plan: Plan, order: Order) -> None:
     """Raise where the plan may not be carried out like this."""
+    if plan.blocking and plan.strategy is Strategy.MERGE:
+        raise DriftBlocks(
+            f"{len(plan.blocking)} line(s) of the site name nodes that the request removes, and slurmctld would "
+            "not start with them: nothing was written",
+            hint="take the nodes out of these lines, or leave them in the request; Overwrite drops the lines",
+        )
     if plan.blocking:
         raise DriftBlocks(
             f"{len(plan.blocking)} manual change(s) would be undone, and the strategy is Managed: nothing was written",

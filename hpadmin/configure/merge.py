@@ -1,7 +1,7 @@
 """The three strategies: what an application of the request writes, given what was applied last and what is on disk.
 
     outcome = combine(Strategy.MERGE, last=applied, disk=on_disk, wanted=render(cluster))
-    if outcome.blocked: raise DriftBlocks(...)          # Managed only: outcome.drift says what and where
+    if outcome.blocked: raise DriftBlocks(...)          # outcome.blocking says what and where
     write(outcome.files); delete(outcome.removed)       # then record `wanted`, not `outcome.files`, as applied
 
 * **Managed**: a manual change that the request would undo blocks (`Outcome.blocked`); nothing is to be written.
@@ -10,6 +10,7 @@
 * **Merge**: the site's changes stay and the request's land among them, in the files as the site wrote them:
   comments, order, Includes, alignment. Where both changed the same thing and not to the same, the request wins
   what HyperPod owns and the site wins the rest (`hpadmin.configure.ownership`); `Outcome.conflicts` names each.
+  Lines of the site that would name nodes which the request removes block, as slurmctld would not start with them.
 
 `last` are the files that the request wanted when it was last applied, not what Merge made of them: only so does a
 manual change stay one at the next application. None means that nothing was applied before; then what the disk has
@@ -41,6 +42,7 @@ from hpadmin.configure.compare import (
 from hpadmin.configure.land import Lander
 from hpadmin.configure.landing import Conflict
 from hpadmin.configure.ownership import hyperpod_owns, owner
+from hpadmin.configure.stranded import stranded
 from hpadmin.model import Strategy
 from hpadmin.slurmconf.difference import Difference, compare
 from hpadmin.slurmconf.document import dumps
@@ -53,13 +55,14 @@ class Outcome:
     """What a strategy makes of three states of the files."""
 
     files: dict[str, bytes]
-    """Every file that the application governs, with the content that it should have. Empty when blocked."""
+    """Every file that the application governs, with the content that it should have. Empty when drift blocks."""
     removed: tuple[str, ...]
     """Files on disk that should go."""
     drift: tuple[Finding, ...]
     """What the disk says otherwise than what was last applied; where nothing was, than what is wanted."""
     blocking: tuple[Finding, ...]
-    """Managed: the part of `drift` that the request would undo. Nothing may be written while there is any."""
+    """Managed: the part of `drift` that the request would undo. Merge: lines of the site that name nodes which
+    would be gone. Nothing may be written while there is any."""
     conflicts: tuple[Conflict, ...]
     """Merge: what both sides changed, and who won."""
     lost: tuple[Finding, ...]
@@ -102,7 +105,8 @@ def combine(
         files = {name: _bytes(content) or b"" for name, content in wanted.items()}
         return Outcome(files, _obsolete(last, disk, files), drift, (), (), undone)
     files, conflicts, removed = _merge(last, disk, wanted, release, loader)
-    return Outcome(files, removed, drift, (), conflicts, tuple(_lost(conflicts)))
+    after = {**{name: content for name, content in disk.items() if name not in removed}, **files}
+    return Outcome(files, removed, drift, stranded(disk, after, loader), conflicts, tuple(_lost(conflicts)))
 
 
 def _lost(conflicts: Iterable[Conflict]) -> Iterator[Finding]:

@@ -60,6 +60,7 @@ class Plan:
     """All files as they were read."""
     drift: tuple[Finding, ...]
     blocking: tuple[Finding, ...]
+    """Why it must not be carried out (`hpadmin.configure.merge.Outcome.blocking`)."""
     conflicts: tuple[Conflict, ...]
     lost: tuple[Finding, ...]
     stakes: tuple[Stake, ...]
@@ -129,9 +130,8 @@ def make(
         return combine(chosen, last=last, disk=disk, wanted=wanted, release=release, loader=loader)
 
     outcome = outcome_of(strategy)
-    blocked = outcome.blocked
     # What would be written is shown also where drift keeps it from being written.
-    shown = outcome_of(Strategy.OVERWRITE) if blocked else outcome
+    shown = outcome_of(Strategy.OVERWRITE) if outcome.blocked and strategy is Strategy.MANAGED else outcome
     return _plan(
         Plan(
             strategy=strategy,

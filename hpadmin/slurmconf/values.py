@@ -106,10 +106,16 @@ def _hosts(value: str) -> Hashable:
 def _host_set(value: str) -> Hashable:
     if value.upper() == "ALL":
         return "ALL"
+    names = host_names(value)
+    return value if names is None else frozenset(names)
+
+
+def host_names(value: str) -> list[str] | None:
+    """Return the names of a list that blanks may separate too; None where Slurm cannot read it."""
     try:
-        return frozenset(hostlist.expand(_BLANK_OR_COMMA.sub(",", value)))
+        return hostlist.expand(_BLANK_OR_COMMA.sub(",", value))
     except hostlist.HostlistError:
-        return value
+        return None
 
 
 def elements(value: str) -> list[str]:
@@ -157,11 +163,8 @@ def parts(kind: ValueKind, value: str) -> list[Element] | None:
     if kind in (ValueKind.SET, ValueKind.LIST):
         return [Element(element_name(text), text) for text in elements(value)]
     if kind is ValueKind.HOST_SET and value.upper() != "ALL":
-        try:
-            names = hostlist.expand(_BLANK_OR_COMMA.sub(",", value))
-        except hostlist.HostlistError:
-            return None
-        return [Element(name, name) for name in names]
+        names = host_names(value)
+        return None if names is None else [Element(name, name) for name in names]
     return None
 
 

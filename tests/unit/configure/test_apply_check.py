@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
 from hpadmin.configure import apply as applying
 from hpadmin.configure import folder
 from hpadmin.configure import plan as planning
 from hpadmin.configure.history import History, Result
+from hpadmin.errors import DriftBlocks
 from hpadmin.model import Strategy
 from hpadmin.slurm.command import Completed
 
@@ -66,3 +69,23 @@ def test_files_outside_of_the_folder_are_checked_as_copies(tmp_path: Path) -> No
     assert (conf / "slurm.conf").read_text() == site
     assert (beside.read_text(), far.read_text()) == ("SlurmdTimeout=60\n", "KillWait=60\n")
     assert history.before(closed) == {"../beside.conf": b"SlurmdTimeout=300\n", str(far): b"KillWait=30\n"}
+
+
+def test_a_merge_that_strands_lines_of_the_site_writes_nothing(tmp_path: Path) -> None:
+    conf = "ClusterName=c\nNodeName=n[1-2]\n"
+    site = f"{conf}PartitionName=site Nodes=n2\n".encode()
+    (tmp_path / "slurm.conf").write_bytes(site)
+    made = planning.make(
+        Strategy.MERGE,
+        last={"slurm.conf": conf.encode()},
+        disk=folder.read(tmp_path),
+        wanted={"slurm.conf": conf.replace("n[1-2]", "n1").encode()},
+        live=None,
+    )
+    assert [change.kind for change in made.changes] == ["node removed"]
+    history = History(tmp_path / "state", tmp_path)
+    with pytest.raises(DriftBlocks, match="name nodes that the request removes") as refused:
+        applying.apply(history, made, Parser(()), applying.Order(reconfigure=False))
+    assert "take the nodes out of these lines" in refused.value.hint
+    assert (tmp_path / "slurm.conf").read_bytes() == site
+    assert history.revisions() == ()

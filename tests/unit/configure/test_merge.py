@@ -338,6 +338,29 @@ def test_an_order_that_only_the_site_changed_stays() -> None:
     )
 
 
+def test_lines_of_the_site_that_name_a_removed_node_block() -> None:
+    conf = "NodeName=n[1-4]\nPartitionName=p Nodes=n[1-4]\n"
+    last = {"slurm.conf": conf}
+    wanted = {"slurm.conf": conf.replace("n[1-4]", "n[1-3]")}
+    theirs = (
+        "PartitionName=site Nodes=n[3-4] # ours\nNodeSet=set Nodes=n4\nPartitionName=by_set Nodes=set\n"
+        "NodeSet=unused Nodes=n4\nPartitionName=all Nodes=ALL\nPartitionName=rest Nodes=n1,n2\n"
+        "PartitionName=broken Nodes=x9,n[\nDownNodes=n4 State=DOWN\n"
+    )
+    topology = "SwitchName=a Nodes=n[1-2]\nSwitchName=b Nodes=n[3-4]\n"
+    disk = {"slurm.conf": conf + theirs, "topology.conf": topology}
+    outcome = combine(Strategy.MERGE, last=last, disk=disk, wanted=wanted)
+    assert [(each.file, each.line, each.setting, each.expected, each.found) for each in outcome.blocking] == [
+        ("slurm.conf", 3, "PartitionName=site Nodes", "n3", "n[3-4]"),
+        ("slurm.conf", 4, "NodeSet=set Nodes", "", "n4"),
+        ("topology.conf", 2, "SwitchName=b Nodes", "n3", "n[3-4]"),
+    ]
+    assert all("n4" in each.message for each in outcome.blocking)
+    mended = {"slurm.conf": conf + theirs.replace("n[3-4]", "n3").replace("Nodes=n4", "Nodes=n3")}
+    assert not combine(Strategy.MERGE, last=last, disk=mended, wanted=wanted).blocked
+    assert combine(Strategy.OVERWRITE, last=last, disk=disk, wanted=wanted).blocking == ()
+
+
 def test_a_partition_of_all_nodes_is_no_list_of_those_there_are() -> None:
     last = "NodeName=n[1-2]\nPartitionName=p Nodes=n2\n"
     wanted = "NodeName=n2\nPartitionName=p Nodes=ALL\n"
