@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from hpadmin.errors import InvalidInput, Problem
 from hpadmin.topology.graph import Block, BlockTopology, Location, NetworkGraph
@@ -61,7 +62,8 @@ def plan_blocks(
     Blocks whose order the graph knows keep it; all others follow by network path, then by name: neighbours in
     the network are neighbours in the file, and the order of the inventory does not matter. A node without a
     domain becomes a block of its own, since nothing is known to be as near to it as an UltraServer's nodes
-    are to each other.
+    are to each other. Where a network group has fewer blocks than the aggregate that stands for it (one of its
+    UltraServers is gone), blocks without real nodes fill it up, so that the aggregates behind it stay what they are.
 
     `sizes` are BlockSizes as given by the administrator; None infers them: the base is `full`, the nodes of a
     whole UltraServer, or where that is not known the largest domain, at most 18, less `spares`; higher levels
@@ -93,6 +95,14 @@ def plan_blocks(
         chosen = infer_sizes([members[name] for name in ordered], spares, full)
         notes.append(f"BlockSizes={','.join(map(str, chosen))} is inferred from the blocks")
 
+    if not known:
+        levels = BlockTopology((), chosen).levels
+        filled = _filled(ordered, {name: _path(members[name]) for name in ordered}, levels[:0:-1])
+        gaps = [name for name in filled if name not in members]
+        if gaps:
+            notes.append(f"{len(gaps)} empty blocks keep larger blocks within the network: {', '.join(gaps)}")
+        ordered = filled
+        members.update(dict.fromkeys(gaps, ()))
     blocks = []
     placeholders: list[str] = []
     for name in ordered:
@@ -105,6 +115,31 @@ def plan_blocks(
             notes.append(f"block {name} lacks {missing} of {chosen[0]} nodes and is padded with FUTURE nodes")
         blocks.append(Block(name, nodes))
     return BlockPlan(BlockTopology(tuple(blocks), chosen), tuple(placeholders), tuple(notes))
+
+
+def _filled(names: Sequence[str], paths: Mapping[str, tuple[str, ...]], levels: Sequence[int]) -> list[str]:
+    """`names` with ``gap-…`` between them, so that no aggregate of 2^level blocks (`levels` descend) has blocks of two
+    network groups.
+
+    Groups are those of the highest layer whose largest one makes an aggregate and not only half of it; without such a
+    layer the level has nothing to do with the network, and blocks stand as they are."""
+    if not levels or not names:
+        return list(names)
+    span = 1 << levels[0]
+    for layer in range(1, min(len(paths[name]) for name in names) + 1):
+        groups = [list(group) for _, group in groupby(names, key=lambda name: paths[name][:layer])]
+        if span // 2 < max(map(len, groups)) <= span:
+            break
+    else:
+        return _filled(names, paths, levels[1:])
+    found: list[str] = []
+    for number, group in enumerate(groups):
+        inner = _filled(group, paths, levels[1:])
+        found += inner if len(inner) <= span else group
+        if number + 1 < len(groups):
+            place = paths[group[0]][layer - 1]
+            found += [f"gap-{place}-{one}" for one in range(1, -len(found) % span + 1)]
+    return found
 
 
 def check_sizes(sizes: Sequence[int]) -> None:

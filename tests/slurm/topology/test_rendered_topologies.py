@@ -26,6 +26,7 @@ CLUSTERS = {
     "spare nodes": cluster(ultraservers(17, 17), train=["gb200"]),
     "scaled down": cluster(ultraservers(4, 4, 3), train=["gb200"]),
     "aggregates": cluster(ultraservers(4, 4, 4, 4, start=2, layers=True), train=["gb200"]),
+    "a server is missing": cluster(ultraservers(4, 4, 4, 4, 4, start=3, layers=True), train=["gb200"]),
     "tree": cluster(p5s(9, leaves=3), train=["p5"]),
     "tree with unlabelled": cluster(
         [*p5s(6), node("ip-10-9-0-1", "p5", P5), node("ip-10-9-0-2", "p5", P5)], train=["p5"]
@@ -37,6 +38,10 @@ CLUSTERS = {
     "flat": cluster(plain(3), cpu=["cpu"]),
     "no labels": cluster(p5s(3, labelled=False), train=["p5"]),
 }
+
+
+SIZES = {"a server is missing": (4, 8)}
+"""BlockSizes that are given and not inferred."""
 
 
 def load(machine: Box, files: dict[str, str]) -> dict[str, object]:
@@ -63,7 +68,7 @@ def slurm_conf(model: Cluster, settings: dict[str, str], topologies: dict[str, s
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_loads_without_a_warning(slurm: Box, release: str, name: str) -> None:
     model = CLUSTERS[name]
-    choice = choose(model, release)
+    choice = choose(model, release, block_sizes=SIZES.get(name))
     text = slurm_conf(
         model, dict(choice.settings), dict(choice.partition_topology), fold(choice.placeholders)
     )

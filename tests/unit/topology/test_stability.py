@@ -9,8 +9,10 @@ from dataclasses import replace
 import pytest
 
 from hpadmin.model import Node
+from hpadmin.topology.check import check
 from hpadmin.topology.choose import TopologyChoice, choose
 from hpadmin.topology.graph import BlockTopology
+from hpadmin.topology.release import Release
 from tests.unit.topology.clusters import ULTRASERVER, cluster, node
 
 LEVELS = re.compile(r"BlockSizes=.*| *- \d+")
@@ -98,6 +100,29 @@ def test_only_the_touched_blocks_change(release: str, changes: int, sizes: list[
         untouched = [line for line in old if line in new]
         assert untouched == [line for line in new if line in old], "the order of the other lines changed"
     assert changed > changes / 2
+
+
+@pytest.mark.parametrize("release", ["24.11", "26.05"])
+def test_aggregates_stay_within_the_network_when_an_ultraserver_goes(release: str) -> None:
+    """Four UltraServers below each of three spines, in aggregates of two and four."""
+    dice = random.Random(3)
+    whole = [
+        fresh(f"us-{server:02}", slot, f"nn-{server // 4}") for server in range(12) for slot in range(18)
+    ]
+    for _ in range(20):
+        gone = {f"us-{server:02}" for server in dice.sample(range(12), dice.randint(1, 3))}
+        gone -= {"us-00", "us-04", "us-08"}
+        after = [one for one in whole if one.instance.ultraserver not in gone]
+        topology = choose(cluster(after), release, block_sizes=[18, 36, 72]).topologies.default.topology
+        assert isinstance(topology, BlockTopology)
+        assert check(topology, Release.parse(release)).errors == ()
+        servers = [block.name for block in topology.blocks]
+        for start in range(0, len(servers), 4):
+            real = [name for name in servers[start : start + 4] if not name.startswith("gap-")]
+            assert len({int(name[3:]) // 4 for name in real}) == 1, servers
+        assert [name for name in servers if not name.startswith("gap-")] == sorted(
+            {one.instance.ultraserver or "" for one in after}
+        )
 
 
 def test_order_of_the_inventory_does_not_matter_to_a_tree() -> None:
