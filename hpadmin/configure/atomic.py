@@ -114,8 +114,29 @@ def tidy(path: Path) -> None:
             left.unlink(missing_ok=True)
 
 
+def link_of(path: Path) -> str:
+    """Return where the symbolic link `path` leads, as it says itself; empty where it is none."""
+    try:
+        return str(path.readlink())
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # a file
+            return ""
+        raise
+
+
+def make_link(path: Path, leads_to: str) -> None:
+    """Make `path` a symbolic link, atomically and durably."""
+    made = path.with_name(f".{path.name}.hpadmin-new")
+    made.unlink(missing_ok=True)
+    made.symlink_to(leads_to)
+    made.rename(path)
+    sync_folder(path.parent)
+
+
 def remove(path: Path) -> None:
-    """Remove `path`, durably; it may be gone already."""
+    """Remove `path`, durably; it may be gone already. Of a symbolic link the file that it leads to stays."""
     path.unlink(missing_ok=True)
     sync_folder(path.parent)
 

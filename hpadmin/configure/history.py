@@ -83,6 +83,8 @@ class FileRecord:
     """Permission bits, of the file in place before if there was one: publishing and restoring both give them."""
     uid: int
     gid: int
+    link: str = ""
+    """Where the symbolic link leads that is removed; empty for a file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ def file_records(
                 mode=allowed,
                 uid=like.uid if like else -1,
                 gid=like.gid if like else -1,
+                link=atomic.link_of(conf_dir / name) if wanted is None else "",
             )
         )
     changed = {record.name for record in records}
@@ -162,7 +163,7 @@ class Transaction:
             if record.after is not None:
                 self.step(f"stage {record.name}")
                 atomic.stage(path, after[record.name], mode=record.mode, uid=record.uid, gid=record.gid)
-            if record.before is not None:
+            if record.before is not None and not record.link:
                 self.step(f"keep {record.name}")
                 atomic.keep(path)
         if not self.revision.reconfigure:
@@ -268,6 +269,8 @@ class Transaction:
                 self.step(f"restore {record.name}")
                 if record.before is None:
                     atomic.remove(path)
+                elif record.link:
+                    atomic.make_link(path, record.link)
                 elif not atomic.bring_back(path, record.before):
                     atomic.stage(path, before[record.name], mode=record.mode, uid=record.uid, gid=record.gid)
                     atomic.publish(path)

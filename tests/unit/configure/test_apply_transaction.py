@@ -153,6 +153,41 @@ def test_a_symbolic_link_stays_one(history: History, tmp_path: Path) -> None:
     assert shared.read_bytes() == AFTER["slurm.conf"]
 
 
+def removed_link(history: History, tmp_path: Path, *, relative: bool) -> Path:
+    """Make the file that goes a symbolic link; return where it leads."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    target = shared / "topology.conf"
+    link = history.conf_dir / "topology.conf"
+    link.rename(target)
+    link.symlink_to("../shared/topology.conf" if relative else target)
+    return target
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_of_a_symbolic_link_that_goes_nothing_is_left_behind(
+    history: History, tmp_path: Path, relative: bool
+) -> None:
+    target = removed_link(history, tmp_path, relative=relative)
+    apply(history, FakeSlurm())
+    assert on_disk(history.conf_dir) == AFTER
+    assert on_disk(target.parent) == {"topology.conf": BEFORE["topology.conf"]}
+
+
+@pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize("where", ["check_jobs", "verify"])
+def test_a_symbolic_link_that_went_comes_back_as_one(
+    history: History, tmp_path: Path, where: str, relative: bool
+) -> None:
+    target = removed_link(history, tmp_path, relative=relative)
+    leads_to = (history.conf_dir / "topology.conf").readlink()
+    with pytest.raises(OperationFailed, match="the files from before are in place"):
+        apply(history, FakeSlurm(fails={where: OperationFailed("no")}))
+    assert on_disk(history.conf_dir) == BEFORE
+    assert (history.conf_dir / "topology.conf").readlink() == leads_to
+    assert on_disk(target.parent) == {"topology.conf": BEFORE["topology.conf"]}
+
+
 @pytest.mark.parametrize("where", ["fence", "close", "check_jobs", "reconfigure", "verify"])
 def test_where_slurm_says_no_the_files_from_before_are_back(history: History, where: str) -> None:
     slurm = FakeSlurm(fails={where: OperationFailed("Slurm says no")})
