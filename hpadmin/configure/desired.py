@@ -21,7 +21,7 @@ from hpadmin.configure.options import RenderOptions
 from hpadmin.configure.templates import listed
 from hpadmin.errors import InvalidInput, Problem
 from hpadmin.model import Cluster, Node
-from hpadmin.request import catalog
+from hpadmin.request import catalog, rules
 from hpadmin.topology.choose import TopologyChoice, choose
 
 UNIVERSAL_PARTITION = "dev"
@@ -36,10 +36,6 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "SchedulerParameters": ("permit_job_expansion", "batch_sched_delay=1"),
 }
 """Settings that are lists of parameters, and what every cluster has of them."""
-
-_LONGEST_NAME_WITH_ACCOUNTING = 64 - len("_assoc_usage_month_table")
-"""MariaDB's limit for a table's name, less slurmdbd's longest suffix
-(src/plugins/accounting_storage/mysql/accounting_storage_mysql.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +221,8 @@ def _gres_lines(nodes: Sequence[Node], gres_of: dict[str, NodeGres]) -> Iterator
 def _accounting(cluster: Cluster, options: RenderOptions, devices: bool) -> dict[str, Any] | None:
     if not (cluster.accounting or options.accounting):
         return None
-    if len(cluster.name) > _LONGEST_NAME_WITH_ACCOUNTING:
-        message = (
-            f"must have at most {_LONGEST_NAME_WITH_ACCOUNTING} characters with accounting, got {len(cluster.name)}: "
-            "slurmdbd names tables after it, and a table's name has at most 64"
-        )
-        raise InvalidInput("the cluster cannot have accounting", [Problem("ClusterName", message)])
+    if wrong := rules.name_with_accounting(cluster.name):
+        raise InvalidInput("the cluster cannot have accounting", [Problem("ClusterName", wrong)])
     external = cluster.accounting_database
     return {
         "host": cluster.controllers[0].host,

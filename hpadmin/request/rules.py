@@ -32,6 +32,10 @@ _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})+")
 """A full host name: RFC 1123, section 2.1."""
 
+_LONGEST_NAME_WITH_ACCOUNTING = 64 - len("_assoc_usage_month_table")
+"""MariaDB's limit for a table's name, less slurmdbd's longest suffix
+(src/plugins/accounting_storage/mysql/accounting_storage_mysql.c)."""
+
 Rule = Callable[[View], Iterator[Problem]]
 
 
@@ -132,6 +136,24 @@ def continuous_provisioning(view: View) -> Iterator[Problem]:
             "Continuous needs SlurmConfig in the instance groups instead of provisioning_parameters.json"
         )
         yield Problem("NodeProvisioningMode", message)
+
+
+def accounting(view: View) -> Iterator[Problem]:
+    """A cluster with accounting has a name that slurmdbd can name its tables after."""
+    name = view.previous_name or view.cluster_name
+    wrong = "" if name.startswith("arn:") else name_with_accounting(name)
+    if wrong and "AccountingDatabase" in view.slurm:
+        yield Problem("ClusterName", wrong)
+
+
+def name_with_accounting(name: str) -> str:
+    """Return what is wrong with the name of a cluster that has accounting; empty when nothing is."""
+    if len(name) <= _LONGEST_NAME_WITH_ACCOUNTING:
+        return ""
+    return (
+        f"must have at most {_LONGEST_NAME_WITH_ACCOUNTING} characters with accounting, got {len(name)}: "
+        "slurmdbd names tables after it, and a table's name has at most 64"
+    )
 
 
 def type_or_requirements(view: View) -> Iterator[Problem]:
@@ -271,6 +293,7 @@ RULES: tuple[Rule, ...] = (
     every_group_has_a_role,
     partition_names,
     continuous_provisioning,
+    accounting,
     type_or_requirements,
     known_types,
     counts,

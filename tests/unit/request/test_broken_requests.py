@@ -237,6 +237,16 @@ SHAPES: dict[str, tuple[list[Edit], Expected]] = {
 }
 
 RULES: dict[str, tuple[list[Edit], Expected]] = {
+    "a name too long for slurmdbd's tables": (
+        [put("ClusterName", "c" * 41), put("Orchestrator/Slurm", {"AccountingDatabase": DATABASE})],
+        [
+            (
+                "ClusterName",
+                "must have at most 40 characters with accounting, got 41: "
+                "slurmdbd names tables after it, and a table's name has at most 64",
+            )
+        ],
+    ),
     "no controller": (
         [drop(CONTROLLER)],
         [
