@@ -98,8 +98,14 @@ class Systemd:
         self._do("reload", service)
 
     def own(self, service: str, ids: list[int]) -> list[int]:
-        # Users run programs of any name; those of a unit are in its control group (cgroups(7), /proc/pid/cgroup).
-        return [one for one in ids if f"/{service}.service" in self._groups(one)]
+        # Users run programs of any name; a unit's are in its control group (cgroups(7), /proc/pid/cgroup), unless a
+        # daemon such as slurmd moved itself to another one.
+        found = [one for one in ids if f"/{service}.service" in self._groups(one)]
+        return found or [one for one in ids if str(one) == self._main(service)]
+
+    def _main(self, service: str) -> str:
+        asked = ["systemctl", "show", "--property=MainPID", "--value", service]
+        return self.machine.runner.run(asked, timeout=_SECONDS).stdout.strip()
 
     def _groups(self, process: int) -> str:
         try:

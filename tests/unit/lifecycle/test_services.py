@@ -12,7 +12,7 @@ import pytest
 from hpadmin.errors import InvalidInput, OperationFailed
 from hpadmin.model import NodeType
 from hpadmin.slurm.command import Completed
-from lifecycle.daemon import Running, Stopped, stop
+from lifecycle.daemon import Running, Stopped, own_processes, stop
 from lifecycle.initscripts import AGENT, RESTD, Daemon, script
 from lifecycle.machine import Machine
 from lifecycle.packages import Packages
@@ -283,6 +283,14 @@ def test_where_systemd_runs_only_what_is_of_the_unit_is_stopped(tmp_path: Path) 
     step.make(host)
     assert [call for call in recorder.calls if call[0] == "kill"] == [("kill", "-TERM", "7")]
     assert step.lacking(host) == "keep mariadb from starting at boot"  # is-enabled says yes here
+
+
+def test_a_daemon_that_left_its_units_control_group_is_known_to_systemd(tmp_path: Path) -> None:
+    host, _ = machine(tmp_path, lambda argv, stdin: Completed(argv, 0, "7\n" if "show" in argv else "", ""))
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    process(tmp_path, 7, "slurmd", unit="system.slice/slurmstepd.scope/system")
+    process(tmp_path, 8, "slurmd", unit="user.slice/user-2001.slice/session-3.scope")
+    assert own_processes(host, "slurmd", "slurmd") == [7]
 
 
 def test_a_daemon_that_cannot_even_be_killed_is_told(tmp_path: Path) -> None:
