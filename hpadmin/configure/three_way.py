@@ -69,9 +69,9 @@ def _merge_elements(
     result: list[str] = []
     for name in dict.fromkeys([*theirs, *ours]):
         first, mine, new = old.get(name), theirs.get(name), ours.get(name)
-        if mine == new or first == new:
+        if same(kind, mine, new) or same(kind, first, new):
             chosen = mine
-        elif first == mine:
+        elif same(kind, first, mine):
             chosen = new
         else:
             clashes.append(Clash(name, first, mine, new))

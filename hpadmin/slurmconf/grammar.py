@@ -36,7 +36,9 @@ class ValueKind(Enum):
     HOST_SET = "the same names in any order"
     SET = "the same elements in any order"
     LIST = "the same elements in the same order"
-    CHOICE = "the same elements in any order, but chosen together: not to be mixed with others"
+    FLAGS = "the same elements in any order, without case"
+    CHOICE = "the same elements in any order, without case, but chosen together: not to be mixed with others"
+    LEVEL = "the same level of a log, by name without case or by number"
     SEQUENCE = "the same elements in the same order, chosen together"
 
 
@@ -136,18 +138,24 @@ _TIMES = "maxtime defaulttime preemptexempttime prioritydecayhalflife priorityma
 _WORDS = "state oversubscribe shared enforcepartlimits preempttype propagateresourcelimits schedulertype selecttype"
 _HOST_SETS = "nodes switches suspendexcnodes allocnodes"
 _SETS = """
-accountingstorageenforce accountingstoragetres accountingstoreflags authaltparameters authalttypes authinfo
-bcastexclude bcastparameters burstbufferparameters communicationparameters dataparserparameters debugflags
+accountingstoragetres authaltparameters authalttypes authinfo
+bcastexclude bcastparameters burstbufferparameters communicationparameters dataparserparameters
 dependencyparameters federationparameters grestypes jobacctgatherfrequency jobacctgatherparams
 jobcompparams launchparameters licenses mcsparameters mpiparams preemptparameters prepparameters
-priorityflags priorityparameters prioritysitefactorparameters priorityweighttres privatedata prologflags reconfigflags
+priorityparameters prioritysitefactorparameters priorityweighttres
 requeueexit requeueexithold sbcastparameters schedulerparameters scronparameters
-slurmctldparameters slurmdparameters suspendexcparts suspendexcstates switchparameters taskpluginparam tlsparameters
+slurmctldparameters slurmdparameters suspendexcparts suspendexcstates switchparameters tlsparameters
 topologyparam x11parameters certmgrparameters accountingstorageparameters cpufreqgovernors
 feature features gres tresweights flags
 allowaccounts allowgroups allowqos denyaccounts denyqos tresbillingweights
 parameters storageparameters
 """
+# Read with xstrcasecmp or xstrcasestr (src/common/read_config.c); of other lists each plugin reads its own elements.
+_FLAGS = """
+accountingstorageenforce accountingstoreflags debugflags priorityflags privatedata prologflags reconfigflags
+taskpluginparam
+"""
+_LEVELS = "slurmctlddebug slurmddebug slurmctldsyslogdebug slurmdsyslogdebug debuglevel debuglevelsyslog"
 _LISTS = "jobsubmitplugins clifilterplugins nodefeaturesplugins prepplugins"
 _CHOICES = "selecttypeparameters preemptmode healthchecknodestate"
 _SEQUENCES = "taskplugin blocksizes"
@@ -162,6 +170,8 @@ def _kinds() -> dict[str, ValueKind]:
         (_WORDS, ValueKind.WORD),
         (_HOST_SETS, ValueKind.HOST_SET),
         (_SETS, ValueKind.SET),
+        (_FLAGS, ValueKind.FLAGS),
+        (_LEVELS, ValueKind.LEVEL),
         (_LISTS, ValueKind.LIST),
         (_CHOICES, ValueKind.CHOICE),
         (_SEQUENCES, ValueKind.SEQUENCE),

@@ -27,6 +27,8 @@ _NUMBER = re.compile(
     r"[ \t\n\v\f\r]*\+?(?:0[xX](?P<hex>[0-9a-fA-F]+)|0(?P<octal>[0-7]*)|(?P<decimal>[1-9][0-9]*))"
 )
 _TIME = re.compile(r"(?:(?P<days>[0-9]+)-)?(?P<rest>[0-9]+(?::[0-9]+){0,2})")
+_LEADING_DIGITS = re.compile(r"[0-9]+")
+_LEVELS = ("quiet", "fatal", "error", "info", "verbose", "debug", "debug2", "debug3", "debug4", "debug5")
 _BLANK_OR_COMMA = re.compile(r"[ \t\n\v\f\r,]+")
 
 
@@ -127,6 +129,19 @@ def _set(value: str) -> Hashable:
     return frozenset(elements(value)) if "," in value else frozenset((value,)) if value else frozenset()
 
 
+def _flags(value: str) -> Hashable:
+    return frozenset(elements(value.lower()))
+
+
+def _level(value: str) -> Hashable:
+    """Read a level as ``log_string2num`` does (``src/common/slurm_protocol_defs.c``)."""
+    digits = _LEADING_DIGITS.match(value)
+    if digits:
+        return int(digits.group()) if len(digits.group()) < 9 else value
+    lowered = value.lower()
+    return _LEVELS.index(lowered) if lowered in _LEVELS else value
+
+
 def _list(value: str) -> Hashable:
     return tuple(elements(value))
 
@@ -141,7 +156,9 @@ _CANONICAL: dict[ValueKind, Callable[[str], Hashable]] = {
     ValueKind.HOST_SET: _host_set,
     ValueKind.SET: _set,
     ValueKind.LIST: _list,
-    ValueKind.CHOICE: _set,
+    ValueKind.FLAGS: _flags,
+    ValueKind.CHOICE: _flags,
+    ValueKind.LEVEL: _level,
     ValueKind.SEQUENCE: _list,
 }
 
@@ -160,7 +177,7 @@ def parts(kind: ValueKind, value: str) -> list[Element] | None:
 
     Host lists are cut into single names, which keep their case.
     """
-    if kind in (ValueKind.SET, ValueKind.LIST):
+    if kind in (ValueKind.SET, ValueKind.FLAGS, ValueKind.LIST):
         return [Element(element_name(text), text) for text in elements(value)]
     if kind is ValueKind.HOST_SET and value.upper() != "ALL":
         names = host_names(value)

@@ -53,6 +53,40 @@ def test_what_means_the_same_is_no_difference(after: str) -> None:
     assert changes(BASE, after) == []
 
 
+@pytest.mark.parametrize(
+    ("key", "one", "other"),
+    [
+        ("SelectTypeParameters", "CR_Core_Memory,CR_Pack_Nodes", "CR_PACK_NODES,CR_CORE_MEMORY"),
+        ("PreemptMode", "REQUEUE,GANG", "gang,requeue"),
+        ("PrologFlags", "Alloc,Contain", "contain,alloc"),
+        ("DebugFlags", "Backfill", "backfill"),
+        ("PrivateData", "jobs", "Jobs"),
+        ("PriorityFlags", "MAX_TRES", "max_tres"),
+        ("AccountingStorageEnforce", "limits", "LIMITS"),
+        ("HealthCheckNodeState", "ANY,CYCLE", "cycle,any"),
+        ("SlurmctldDebug", "info", "3"),
+        ("SlurmdDebug", "Debug2", "debug2"),
+    ],
+)
+def test_words_that_slurm_reads_without_case_are_the_same(key: str, one: str, other: str) -> None:
+    assert changes(f"{key}={one}\n", f"{key}={other}\n") == []
+    assert changes(f"{key}={one}\n", f"{key}=x\n") == [(key, one, "x")]
+
+
+@pytest.mark.parametrize(
+    ("key", "one", "other"),
+    [
+        ("TopologyPlugin", "topology/tree", "tree"),  # a plugin is a file: tree.so is none
+        ("SchedulerParameters", "defer", "DEFER"),
+        ("LaunchParameters", "use_interactive_step", "Use_Interactive_Step"),
+        ("SlurmctldDebug", "info", "debug"),
+        ("SlurmUser", "slurm", "Slurm"),
+    ],
+)
+def test_other_words_are_not(key: str, one: str, other: str) -> None:
+    assert changes(f"{key}={one}\n", f"{key}={other}\n") == [(key, one, other)]
+
+
 def test_includes_are_part_of_what_a_file_means() -> None:
     head, tail = BASE[:100], BASE[100:]
     assert (
