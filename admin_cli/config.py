@@ -8,7 +8,7 @@ import click
 
 from admin_cli.config_changes import COMMANDS
 from admin_cli.config_lint import lint
-from admin_cli.options import RequestInputs, SiteInputs, request_options, site_options
+from admin_cli.options import Directory, RequestInputs, SiteInputs, request_options, site_options
 from admin_cli.report import output_option, print_json, say
 
 
@@ -54,7 +54,7 @@ def validate(context: click.Context, inputs: RequestInputs, output: str) -> None
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Directory(),
     metavar="DIR",
     help="Directory to write to; it is made where it is missing.",
 )

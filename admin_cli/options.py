@@ -80,19 +80,22 @@ class SiteInputs:
         """Read the site file and put the command line's options over it. Raises InvalidInput."""
         from hpadmin.configure import site
         from hpadmin.configure.options import RenderOptions
+        from hpadmin.errors import InvalidInput
         from hpadmin.request import read_source
 
-        path = self.site or (SITE_FILE if Path(SITE_FILE).is_file() else None)
-        options = site.load(read_source(path)) if path else RenderOptions()
+        path = SITE_FILE if self.site is None and Path(SITE_FILE).is_file() else self.site
+        options = RenderOptions() if path is None else site.load(read_source(path))
         if self.release:
             options = replace(options, release=self.release)
         if self.accounting:
             options = replace(options, accounting=True)
-        file = self.database_password_file or (
-            CREDENTIAL_FILE if os.access(CREDENTIAL_FILE, os.R_OK) else None
-        )
-        if file:
+        file = self.database_password_file
+        if file is None and os.access(CREDENTIAL_FILE, os.R_OK):
+            file = CREDENTIAL_FILE
+        if file is not None:
             password = read_source(file).text.rstrip("\r\n")
+            if not password:
+                raise InvalidInput(f"{file} holds no password")
             options = replace(options, storage_password=password)
         return options
 
@@ -169,11 +172,23 @@ def site_options(function: F) -> F:
     return decorated
 
 
+class Directory(click.Path):
+    """A folder's path. An empty one would be the folder that the command was called in."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("must not be empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def conf_dir_option(function: F) -> F:
     """Add ``--conf-dir`` (parameter `conf_dir: Path`)."""
     return click.option(
         "--conf-dir",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=Directory(),
         default=default_conf_dir,
         show_default=f"{CONF_DIRECTORIES[0]}, else {CONF_DIRECTORIES[1]}",
         help="Directory of slurm.conf.",
@@ -184,7 +199,7 @@ def state_dir_option(function: F) -> F:
     """Add ``--state-dir`` (parameter `state_dir: Path`)."""
     return click.option(
         "--state-dir",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=Directory(),
         default=STATE_DIRECTORY,
         show_default=True,
         help="Where hpadmin keeps what it applied, history and journals.",

@@ -22,6 +22,7 @@ from hpadmin.configure.templates import listed
 from hpadmin.errors import InvalidInput, Problem
 from hpadmin.model import Cluster, Node
 from hpadmin.request import catalog, rules
+from hpadmin.request.shapes import did_you_mean
 from hpadmin.topology.choose import TopologyChoice, choose
 
 UNIVERSAL_PARTITION = "dev"
@@ -120,7 +121,20 @@ def render_all(cluster: Cluster, options: RenderOptions | None = None) -> Render
     if context["submission"]:
         files |= submission.files(context["submission"])
     files.update(topology.files)
-    return Rendered(files, topology, topology.warnings)
+    return Rendered(files, topology, (*_unused_device_files(cluster, options), *topology.warnings))
+
+
+def _unused_device_files(cluster: Cluster, options: RenderOptions) -> Iterator[str]:
+    """Tell of device files that mean nothing: of groups that the request does not have, or without devices."""
+    groups = [group.name for group in cluster.groups]
+    for name in options.device_files:
+        devices = [
+            bool(node.hardware.accelerator_count) for node in cluster.computes if node.instance.group == name
+        ]
+        if name not in groups:
+            yield f"device_files of {name} mean nothing: the request has no such group{did_you_mean(name, groups)}"
+        elif devices and not any(devices):
+            yield f"device_files of {name} mean nothing: its instances have no devices"
 
 
 def _parameters(options: RenderOptions) -> dict[str, str]:

@@ -51,6 +51,8 @@ _PATTERNS = {
         "'required' or 'optional', a plugin and its arguments",
     ),
 }
+_LIMITS = {"health_check_interval": 65533}
+"""Slurm keeps it in 16 bits, of which the two largest values mean something else (slurm/slurm.h, NO_VAL16)."""
 
 
 def load(source: document.Source) -> RenderOptions:
@@ -101,6 +103,8 @@ def _check(key: str, value: Any, hint: Any) -> tuple[Any, list[Problem]]:
         return value, [Problem(key, f"must be {wanted}, got {shown(value)}")]
     if isinstance(value, int) and value < 0:
         return value, [Problem(key, f"must be at least 0, got {value}")]
+    if isinstance(value, int) and value > _LIMITS.get(key, value):
+        return value, [Problem(key, f"must be at most {_LIMITS[key]}, got {value}")]
     return value, _pattern(key, key, value) if isinstance(value, str) else []
 
 
@@ -117,8 +121,16 @@ def _device_files(value: Any) -> tuple[dict[str, tuple[str, ...]], list[Problem]
         return {}, [Problem("device_files", f"must be an object of lists, got {shown(value)}")]
     found, problems = {}, []
     for group, listed in value.items():
-        found[group], wrong = _strings("device_files", listed, document.join("device_files", group))
+        where = document.join("device_files", group)
+        found[group], wrong = _strings("device_files", listed, where)
         problems += wrong
+        if listed == []:
+            problems.append(
+                Problem(where, "must have a file at least: leave the group out to detect its devices")
+            )
+        for index, file in enumerate(found[group]):
+            if file in found[group][:index]:
+                problems.append(Problem(f"{where}[{index}]", f"{shown(file)} is listed twice"))
     return found, problems
 
 

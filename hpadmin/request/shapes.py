@@ -43,6 +43,8 @@ def check(body: Any, operation: Operation) -> tuple[list[Problem], dict[str, Any
 
     Returns every problem, and the body without the members that have one.
     """
+    if body is None:  # what an empty file says
+        return [Problem("", "must be an object, got nothing")], {}
     checker = _Checker(_members_elsewhere(operation))
     sound = checker.check(body, service_model.shape(f"{operation}Request"), "")
     return checker.problems, sound if isinstance(sound, dict) else {}

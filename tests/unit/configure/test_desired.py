@@ -180,6 +180,14 @@ def test_device_files_that_do_not_fit() -> None:
     )
 
 
+def test_device_files_that_mean_nothing_are_told() -> None:
+    files = {"gpu-compue": ("/dev/nvidia0",), "cpu-compute": ("/dev/nvidia0",), "controller": ("/dev/x",)}
+    assert render_all(example("guide"), RenderOptions(device_files=files)).warnings == (
+        "device_files of gpu-compue mean nothing: the request has no such group; did you mean gpu-compute?",
+        "device_files of cpu-compute mean nothing: its instances have no devices",
+    )
+
+
 def test_a_cluster_name_that_is_too_long_for_slurmdbd() -> None:
     name = "c" * 41
     assert render(cluster((("cpu", "ml.c5.large", 1),), name=name))

@@ -83,6 +83,13 @@ def test_every_setting() -> None:
         ),
         ("device_prefix: dev/x", "device_prefix", "'dev/x' is not an absolute path"),
         ('device_files: {gpu: ["/dev/a,b"]}', "device_files.gpu[0]", "'/dev/a,b' is not an absolute path"),
+        (
+            "device_files: {gpu: []}",
+            "device_files.gpu",
+            "must have a file at least: leave the group out to detect its devices",
+        ),
+        ("device_files: {gpu: [/dev/a, /dev/a]}", "device_files.gpu[1]", "'/dev/a' is listed twice"),
+        ("health_check_interval: 65534", "health_check_interval", "must be at most 65533, got 65534"),
         ("device_files: []", "device_files", "must be an object of lists, got a list"),
         (
             "reboot_program: /sbin/reboot; rm",

@@ -161,6 +161,23 @@ def test_rendering_to_where_nothing_can_be_written(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--legacy", "--current", "--site", "--database-password-file", "--out"])
+def test_a_name_that_is_empty_is_no_file_of_ours(option: str, tmp_path: Path) -> None:
+    out = () if option == "--out" else ("--out", tmp_path / "out")
+    done = hpadmin("config", "render", GUIDE, "--inventory", INVENTORY, *out, option, "")
+    assert done.returncode == 2
+    assert ("must not be empty" if option == "--out" else "cannot read a file without a name") in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_password_that_is_empty(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("\n")
+    words = ("--accounting", "--database-password-file", password, "--out", tmp_path / "out")
+    done = hpadmin("config", "render", GUIDE, "--inventory", INVENTORY, *words)
+    assert (done.returncode, done.stderr) == (2, f"hpadmin: {password} holds no password\n")
+
+
 def test_stdin_can_be_read_once(tmp_path: Path) -> None:
     done = hpadmin("config", "render", "-", "--inventory", "-", "--out", tmp_path / "out")
     assert done.returncode == 2

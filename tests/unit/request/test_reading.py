@@ -123,11 +123,14 @@ def test_notes_are_no_errors() -> None:
 
 @pytest.mark.parametrize("body", [None, [], "text", 7, True])
 def test_a_request_is_an_object(body: object) -> None:
-    shown = {"[]": "a list", "true": "true"}.get(json.dumps(body), repr(body))
-    message = (
-        "is null: leave it out or give it a value" if body is None else f"must be an object, got {shown}"
-    )
-    assert problems_of(body, update=False) == [("", message)]
+    shown = {"[]": "a list", "true": "true", "null": "nothing"}.get(json.dumps(body), repr(body))
+    assert problems_of(body, update=False) == [("", f"must be an object, got {shown}")]
+
+
+def test_a_file_that_is_empty() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read(Source("", "request.yaml"))
+    assert [str(problem) for problem in caught.value.problems] == ["must be an object, got nothing"]
 
 
 def test_duplicate_keys_are_problems() -> None:
