@@ -191,18 +191,24 @@ class Planner:
         if limit and release.segments_span_blocks:
             return Placement("pending", slurm_says="PartitionConfig", why=limit)
         required = self.mask(request.nodelist)
-        if outside(required, eligible):
+        # GRES are looked at last, by the select plugin.
+        configured = self._eligible(replace(request, gres={}), partition) if request.gres else eligible
+        if outside(required, configured):
             return Placement(
                 "rejected",
                 slurm_says=NODE_CONFIG,
-                why="a node of the node list is not in the partition, or lacks the features or GRES",
+                why="a node of the node list is not in the partition, or lacks the features",
             )
-        if limit and eligible and partition is not None and not _within(request, partition):
+        if limit and configured and partition is not None and not _within(request, partition):
             # Before 25.11 nodes are looked for first, and more than the partition has are none.
             return Placement("pending", slurm_says="PartitionConfig", why=limit)
         if outside(required, self.masks.up):
             return Placement(
                 "pending", slurm_says="ReqNodeNotAvail", why="a node of the node list is down or drained"
+            )
+        if outside(required, eligible):
+            return Placement(
+                "rejected", slurm_says=NODE_CONFIG, why="a node of the node list does not have the GRES"
             )
         return None
 

@@ -276,6 +276,15 @@ def test_nodes_that_pad_a_block_are_never_used(text: str) -> None:
     assert Planner(snapshot).place(Request(34, 17)).result == "starts"
 
 
+def test_a_required_node_that_is_down_is_waited_for_before_its_gres_are_looked_at() -> None:
+    wanted = Request(1, partition="all", nodelist=("n1",), gres={"gpu": 5})
+    placed = [Planner(snapshot).place(wanted) for snapshot in (flat(), with_down(flat(), ["n1"]))]
+    assert [(one.result, one.slurm_says) for one in placed] == [
+        ("rejected", "Requested node configuration is not available"),
+        ("pending", "ReqNodeNotAvail"),
+    ]
+
+
 def test_down_nodes_are_not_used_and_keep_nobody_out() -> None:
     snapshot = with_down(guide().snapshot, ["ultraserver2-0"])
     alone = Planner(snapshot).place(Request(17, exclusive_topo=True))
