@@ -13,10 +13,11 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from importlib.resources import files
+from types import MappingProxyType
 
 
 class FaultAction(StrEnum):
@@ -43,7 +44,7 @@ class Fault:
     fatal_only: bool = False
     """Counts only where the kernel's line says that it is fatal."""
     escalates: Mapping[str, FaultAction] = field(default_factory=dict)
-    """Words in the line that change the action."""
+    """Words at the line's end (after its last ``to``, where it tells of a change) that change the action."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +90,20 @@ _KERNEL_WORDS = ("Xid", "fallen off the bus")
 """Without one of these a line cannot matter: what the light check looks for."""
 
 
-def kernel_findings(lines: Iterable[str]) -> tuple[Finding, ...]:
-    """Return what the kernel's lines tell of faults, in order; those that call for nothing are left out."""
+def kernel_findings(
+    lines: Iterable[str], actions: Mapping[str, FaultAction] = MappingProxyType({})
+) -> tuple[Finding, ...]:
+    """Return what the kernel's lines tell of faults, in order; those that call for nothing are left out.
+
+    `actions` of a fault's code is what a site thinks otherwise than the table.
+    """
     found = []
     for line in lines:
         if any(word in line for word in _KERNEL_WORDS):
             seen = _kernel_finding(line)
-            if seen is not None and seen.action is not FaultAction.NONE:
-                found.append(seen)
+            action = FaultAction.NONE if seen is None else actions.get(seen.code, seen.action)
+            if seen is not None and action is not FaultAction.NONE:
+                found.append(replace(seen, action=action))
     return tuple(found)
 
 
@@ -108,7 +115,7 @@ def _kernel_finding(line: str) -> Finding | None:
         if fault.fatal_only and (_NONFATAL.search(rest) or "Fatal" not in rest):
             action = FaultAction.MONITOR
         for words, escalated in fault.escalates.items():
-            if words.casefold() in rest.casefold():
+            if words.casefold() in rest.rpartition(" to ")[2].casefold():
                 action = escalated
         return Finding(f"xid-{number}", action, f"{match['where']} {rest}".strip())
     if match := _SXID.search(line):

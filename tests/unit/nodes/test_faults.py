@@ -46,6 +46,8 @@ def test_xid_154_does_what_the_driver_asks_for() -> None:
     asked = kernel_findings([line.format("0x2 (Node Reboot Required)")])
     assert asked[0].action is FaultAction.REBOOT
     assert kernel_findings([line.format("0x0 (None)")])[0].action is FaultAction.MONITOR
+    over = line.replace("0x0 (None)", "0x1 (GPU Reset Required)").format("0x0 (None)")
+    assert kernel_findings([over])[0].action is FaultAction.MONITOR
 
 
 def test_an_unknown_xid_is_watched() -> None:
