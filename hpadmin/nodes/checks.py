@@ -1,6 +1,7 @@
 """The checks of a node: facts are gathered in one place, judged in another, and the judges are pure.
 
-facts = gather(expected, Local(), log_state)
+facts = gather(expected, log_state)                      # at once: only what can be looked at
+facts = ask_tools(expected, facts, Local(), seconds=45)  # what programs tell
 findings = judge(expected, facts)
 """
 
@@ -10,9 +11,13 @@ import contextlib
 import ctypes
 import errno
 import glob
+import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +27,16 @@ from hpadmin.nodes.faults import Finding, finding, gravest, kernel_findings
 from hpadmin.nodes.healthconf import Expected
 from hpadmin.slurm.command import Runner
 
-LOGS = ("/var/log/kern.log", "/var/log/messages", "/var/log/syslog")
+LOG = "/var/log/kern.log"
+KMSG = "/dev/kmsg"
+"""The kernel's own ring of lines since the boot. They are not looked for in messages or syslog: there a user's
+logger(1) writes lines that look like the kernel's."""
+_PLACE_SECONDS = 5.0
+"""All directories together have so long to answer."""
+_MUCH = 16 << 20
+"""Bytes of a log that are read at a time."""
+_SMI_SECONDS = 20.0
+"""nvidia-smi answers within a few seconds, also where it must first load the driver for eight GPUs."""
 _SMI_QUERY = "--query-remapped-rows=gpu_bus_id,remapped_rows.pending,remapped_rows.failure"
 
 
@@ -47,6 +61,8 @@ class Facts:
     free: Mapping[str, float | None] = field(default_factory=dict)
     """Directory to per cent free; None where it is not there."""
     read_only: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    """Directories that did not answer in time: their server is gone, or their disk."""
     clock_synchronised: bool | None = None
     smi_gpus: int | None = None
     smi_error: str = ""
@@ -57,36 +73,51 @@ class Facts:
     external: tuple[Finding, ...] = ()
 
 
-def gather(expected: Expected, runner: Runner, position: LogPosition | None, *, tools: bool = True) -> Facts:
-    """Look at this host. `position` is where the kernel log was left; None to begin. `tools`: run programs too."""
+def gather(expected: Expected, position: LogPosition | None) -> Facts:
+    """Look at this host, without running its tools. `position` is where the kernel log was left; None to begin."""
     lines, reached = read_kernel_log(expected.kernel_log, position)
-    facts = Facts(
+    places = look_at({*expected.mounts, *expected.disks})
+    seen = {place: found for place, found in places.items() if found is not None}
+    return Facts(
         devices=len(glob.glob(expected.devices)) if expected.devices else None,  # noqa: PTH207 - a pattern with its root
         efa=_entries("/sys/class/infiniband"),
         kernel_lines=lines,
         log_position=reached,
-        mounted={place: os.path.ismount(place) for place in expected.mounts},
-        free={place: _free(place) for place in expected.disks},
-        read_only=tuple(_read_only(expected.disks)),
+        mounted={place: seen[place][0] for place in expected.mounts if place in seen},
+        free={place: seen[place][1] for place in expected.disks if place in seen},
+        read_only=tuple(place for place in expected.disks if place in seen and seen[place][2]),
+        silent=tuple(sorted(places.keys() - seen.keys())),
         clock_synchronised=_clock_synchronised() if expected.clock else None,
         neuron_ecc=_neuron_ecc() if expected.kind == "neuron" else {},
     )
-    if tools and expected.kind == "gpu" and expected.nvidia_smi and shutil.which("nvidia-smi"):
-        facts = _ask_nvidia_smi(facts, runner)
-    if tools:
-        found = tuple(each for check in expected.externals for each in external.run(check, runner))
-        facts = replace(facts, external=found)
-    return facts
+
+
+def ask_tools(
+    expected: Expected,
+    facts: Facts,
+    runner: Runner,
+    *,
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Facts:
+    """Run nvidia-smi and the site's own checkers, one after the other, and add what they say; `seconds` are for all."""
+    end = clock() + seconds
+    if expected.kind == "gpu" and expected.nvidia_smi and shutil.which("nvidia-smi"):
+        facts = _ask_nvidia_smi(facts, runner, seconds)
+    found: list[Finding] = []
+    for check in expected.externals:
+        found += external.run(check, runner, left=end - clock())
+    return replace(facts, external=tuple(found))
 
 
 def judge(expected: Expected, facts: Facts) -> tuple[Finding, ...]:
     """Return what is wrong, gravest first. Pure."""
-    found = [*_devices(expected, facts), *_system(expected, facts), *kernel_findings(facts.kernel_lines)]
-    found += facts.external
+    found = [*_devices(expected, facts), *_system(expected, facts), *facts.external]
     chosen = [
         replace(each, action=expected.actions[each.code]) if each.code in expected.actions else each
         for each in found
     ]
+    chosen += kernel_findings(facts.kernel_lines, expected.actions)
     return tuple(sorted(chosen, key=lambda each: -each.action.gravity))
 
 
@@ -122,6 +153,8 @@ def _system(expected: Expected, facts: Facts) -> Iterator[Finding]:
             yield finding("disk-full", f"{place}: {free:.1f} % free")
     for place in facts.read_only:
         yield finding("disk-read-only", place)
+    for place in facts.silent:
+        yield finding("filesystem", f"{place} does not answer")
     if facts.clock_synchronised is False:
         yield finding("clock", "the kernel says that its clock is not synchronised")
 
@@ -137,24 +170,25 @@ def worst(findings: Iterable[Finding]) -> Finding | None:
 def read_kernel_log(wanted: str, position: LogPosition | None) -> tuple[tuple[str, ...], LogPosition]:
     """Return the kernel's lines after `position` and the new position.
 
-    A first look at a file begins at its end: older lines may be of another boot. A first look at /dev/kmsg
-    begins at the boot. A log that cannot be read gives nothing.
+    A first look at a file begins at its end, as older lines may be of another boot, and takes those of this one from
+    /dev/kmsg, where that can be read. A log that cannot be read gives nothing.
     """
     path = _log_path(wanted)
     if not path:
         return (), LogPosition()
+    if path == KMSG:
+        return _read_kmsg(position)
     try:
-        if path == "/dev/kmsg":
-            return _read_kmsg(position)
-        return _read_log_file(path, position)
+        lines, reached = _read_log_file(path, position)
     except OSError:
         return (), LogPosition()
+    return (lines if position is not None else _read_kmsg(None)[0]), reached
 
 
 def _log_path(wanted: str) -> str:
     if wanted != "auto":
         return "" if wanted == "none" else wanted
-    return next((path for path in (*LOGS, "/dev/kmsg") if os.access(path, os.R_OK)), "")
+    return next((path for path in (LOG, KMSG) if os.access(path, os.R_OK)), "")
 
 
 def _read_log_file(path: str, position: LogPosition | None) -> tuple[tuple[str, ...], LogPosition]:
@@ -164,21 +198,37 @@ def _read_log_file(path: str, position: LogPosition | None) -> tuple[tuple[str, 
             return (), LogPosition(path, stat.st_ino, stat.st_size)
         if not position.path:  # there was no log at the last look: all of it is new
             position = LogPosition(path, stat.st_ino, 0)
+        before = _rest_of_rotated(path, position) if position.inode != stat.st_ino else b""
         rotated = position.inode != stat.st_ino or position.offset > stat.st_size
         log.seek(0 if rotated else position.offset)
-        data = log.read(16 << 20)
+        data = log.read(_MUCH)
         # The last line may be half written: it is left for the next look.
         whole = data[: data.rfind(b"\n") + 1]
         reached = (0 if rotated else position.offset) + len(whole)
-        lines = whole.decode("utf-8", "replace").splitlines()
+        lines = (before + whole).decode("utf-8", "replace").splitlines()
         return tuple(lines), LogPosition(path, stat.st_ino, reached)
+
+
+def _rest_of_rotated(path: str, position: LogPosition) -> bytes:
+    """What was written to the log after the last look and before logrotate(8) gave it another name."""
+    try:
+        with Path(f"{path}.1").open("rb") as log:
+            if os.fstat(log.fileno()).st_ino != position.inode:
+                return b""
+            log.seek(position.offset)
+            return log.read(_MUCH)
+    except OSError:
+        return b""
 
 
 def _read_kmsg(position: LogPosition | None) -> tuple[tuple[str, ...], LogPosition]:
     """Records are ``priority,sequence,microseconds,flags;text`` (Documentation/ABI/testing/dev-kmsg)."""
-    last = position.offset if position is not None and position.path == "/dev/kmsg" else -1
-    lines = []
-    handle = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    last = position.offset if position is not None and position.path == KMSG else -1
+    lines: list[str] = []
+    try:
+        handle = os.open(KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return (), LogPosition()
     try:
         while True:
             try:
@@ -188,7 +238,7 @@ def _read_kmsg(position: LogPosition | None) -> tuple[tuple[str, ...], LogPositi
             except OSError as error:
                 if error.errno == errno.EPIPE:  # overwritten while we read: go on with the next
                     continue
-                raise
+                return (), LogPosition()
             head, _, text = record.partition(b";")
             sequence = int(head.split(b",")[1])
             if sequence > last:
@@ -196,7 +246,7 @@ def _read_kmsg(position: LogPosition | None) -> tuple[tuple[str, ...], LogPositi
                 lines.append(text.split(b"\n", 1)[0].decode("utf-8", "replace"))
     finally:
         os.close(handle)
-    return tuple(lines), LogPosition("/dev/kmsg", 0, last)
+    return tuple(lines), LogPosition(KMSG, 0, last)
 
 
 def _entries(folder: str) -> int | None:
@@ -206,19 +256,25 @@ def _entries(folder: str) -> int | None:
         return None
 
 
-def _free(place: str) -> float | None:
-    try:
-        stat = os.statvfs(place)
-    except OSError:
-        return None
-    return 100.0 * stat.f_bavail / stat.f_blocks if stat.f_blocks else 100.0
-
-
-def _read_only(places: Iterable[str]) -> Iterator[str]:
-    for place in places:
-        with contextlib.suppress(OSError):
-            if os.statvfs(place).f_flag & os.ST_RDONLY:
-                yield place
+def look_at(
+    places: Iterable[str], *, seconds: float = _PLACE_SECONDS
+) -> dict[str, tuple[bool, float | None, bool | None] | None]:
+    """Return what `hpadmin.nodes.place.look` tells of each directory; None for one that does not answer in time."""
+    argv = [sys.executable, "-ISB", str(Path(__file__).with_name("place.py"))]
+    looking = {
+        place: subprocess.Popen([*argv, place], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for place in places
+    }
+    end = time.monotonic() + seconds
+    found: dict[str, tuple[bool, float | None, bool | None] | None] = {}
+    for place, process in looking.items():
+        try:
+            said, _ = process.communicate(timeout=max(0.0, end - time.monotonic()))
+            found[place] = tuple(json.loads(said))
+        except (subprocess.TimeoutExpired, ValueError):
+            process.kill()  # not waited for: what hangs in the kernel may not even die
+            found[place] = None
+    return found
 
 
 class _Timex(ctypes.Structure):
@@ -249,9 +305,10 @@ def _neuron_ecc() -> dict[str, int]:
     return errors
 
 
-def _ask_nvidia_smi(facts: Facts, runner: Runner) -> Facts:
+def _ask_nvidia_smi(facts: Facts, runner: Runner, seconds: float) -> Facts:
+    timeout = min(_SMI_SECONDS, seconds / 2)
     try:
-        listed = runner.run(["nvidia-smi", "-L"], timeout=30)
+        listed = runner.run(["nvidia-smi", "-L"], timeout=timeout)
     except OperationFailed as error:
         return replace(facts, smi_error=error.message)
     if listed.returncode != 0:
@@ -260,7 +317,7 @@ def _ask_nvidia_smi(facts: Facts, runner: Runner) -> Facts:
         )
     gpus = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
     with contextlib.suppress(OperationFailed):
-        rows = runner.run(["nvidia-smi", _SMI_QUERY, "--format=csv,noheader,nounits"], timeout=30)
+        rows = runner.run(["nvidia-smi", _SMI_QUERY, "--format=csv,noheader,nounits"], timeout=timeout)
         if rows.returncode == 0:
             return replace(facts, smi_gpus=gpus, remap=tuple(_remapped(rows.stdout)))
     return replace(facts, smi_gpus=gpus)

@@ -64,10 +64,12 @@ class External:
         return External(str(name), tuple(command or ()), form, FaultAction(action), float(timeout))
 
 
-def run(check: External, runner: Runner) -> tuple[Finding, ...]:
-    """Run a checker. One that cannot be run or does not end is itself a finding, to be watched."""
+def run(check: External, runner: Runner, *, left: float = float("inf")) -> tuple[Finding, ...]:
+    """Run a checker, for `left` seconds at most. One that cannot be run or does not end is itself a finding."""
+    if left <= 0:
+        return (finding("external", f"{check.name} was not run: those before it took all the time there is"),)
     try:
-        done = runner.run(check.command, timeout=check.timeout)
+        done = runner.run(check.command, timeout=min(check.timeout, left))
     except OperationFailed as error:
         return (finding("external", f"{check.name}: {error.message}"),)
     return judge(check, done)

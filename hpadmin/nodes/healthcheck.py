@@ -26,11 +26,11 @@ from pathlib import Path
 
 from hpadmin.errors import HpadminError, OperationFailed
 from hpadmin.nodes import checks, healthconf, reasons
-from hpadmin.nodes.checks import LogPosition
+from hpadmin.nodes.checks import Facts, LogPosition
 from hpadmin.nodes.faults import FaultAction, Finding, kernel_findings
 from hpadmin.nodes.reasons import Owner
 from hpadmin.nodes.report import HealthReport, Verdict
-from hpadmin.slurm.command import Local, Runner, printable
+from hpadmin.slurm.command import Local, printable
 from hpadmin.slurm.commands import CommandReader
 from hpadmin.slurm.control import CommandControl, NewState, SlurmControl
 from hpadmin.slurm.reader import SlurmReader
@@ -40,6 +40,11 @@ SICK = 3
 """Exit code on a node that calls for a repair: not 1, with which Python ends where it cannot even begin."""
 ERROR = 2
 """Exit code of a check that could not be made, or not told: it says nothing of the node."""
+_TOOLS = 45.0
+"""Seconds, from the check's start, for all programs that it runs. slurmd ends the check after 60
+(`run_script_health_check`, src/slurmd/slurmd/slurmd.c), and what they found must be told before."""
+_TOOLS_BY_HAND = 110.0
+"""The same where a person waits, and no slurmd."""
 _WATCH = 300
 _REPAIRS = (FaultAction.REBOOT, FaultAction.REPLACE)
 
@@ -72,13 +77,12 @@ def boot_identity() -> str:
     return f"{boot}:{started}"
 
 
-def check(
-    expected: healthconf.Expected, remembered: Remembered, runner: Runner, *, at: float, tools: bool = True
+def conclude(
+    expected: healthconf.Expected, remembered: Remembered, facts: Facts, *, at: float
 ) -> tuple[Result, Remembered]:
-    """Check this host once; return the outcome and what to remember."""
-    facts = checks.gather(expected, runner, remembered.position, tools=tools)
+    """Return what the facts come to, and what to remember."""
     found = checks.judge(expected, facts)
-    codes = {each.code for each in kernel_findings(facts.kernel_lines)}
+    codes = {each.code for each in kernel_findings(facts.kernel_lines, expected.actions)}
     fresh = [each for each in found if each.code in codes and each.action in _REPAIRS]
     kernel = tuple({each.code: each for each in (*remembered.kernel, *fresh)}.values())
     findings = tuple({(each.code, each.text): each for each in (*found, *remembered.kernel)}.values())
@@ -102,19 +106,25 @@ def _short(text: str) -> str:
     return re.sub(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029]+', " ", printable(text)).strip()[:160]
 
 
-def tell(node: str, report: HealthReport, reader: SlurmReader, control: SlurmControl) -> None:
+def tell(
+    node: str, report: HealthReport, reader: SlurmReader, control: SlurmControl, *, mine: str = ""
+) -> str:
     """Bring the verdict into Slurm: the report if it is news, the mark if a repair is called for and nobody else's.
 
-    Raises OperationFailed when Slurm does not answer.
+    Returns the Reason of the mark; empty for none. `mine` is the one that this check made before: a graver fault takes
+    its place. Raises OperationFailed when Slurm does not answer.
     """
+    marked = mine
     seen = reader.node(node)
     if seen is None:
         raise OperationFailed(f"Slurm has no node {node}")
     if report.verdict is Verdict.FAILED and report.action in (action.value for action in _REPAIRS):
         owner = reasons.read(seen.reason).owner
-        if not seen.state.kept_out or (seen.state.down and owner is Owner.NOBODY):
-            text = f"{report.fault}: {report.text}"
-            control.set_state([node], NewState.FAIL, reasons.write(report.action, text))
+        reason = reasons.write(report.action, f"{report.fault}: {report.text}")
+        free = not seen.state.kept_out or (seen.state.down and owner is Owner.NOBODY)
+        if free or (mine and seen.reason == mine != reason):
+            control.set_state([node], NewState.FAIL, reason)
+            marked = reason
     old = HealthReport.read(seen.extra)
     news = (
         old is None
@@ -124,6 +134,7 @@ def tell(node: str, report: HealthReport, reader: SlurmReader, control: SlurmCon
     merged = report.merged_into(seen.extra) if news else None
     if merged is not None:
         control.set_extra(node, merged)
+    return marked
 
 
 def recall(folder: Path) -> Remembered:
@@ -179,8 +190,7 @@ def screen(expected: healthconf.Expected, position: LogPosition, *, slurmd: int,
     if position.path:
         lines.append(f"log\t{position.path}\t{position.inode}\t{position.offset}")
     elif expected.kernel_log != "none":
-        logs = checks.LOGS if expected.kernel_log == "auto" else (expected.kernel_log,)
-        lines += [f"absent\t{path}" for path in logs]
+        lines.append(f"absent\t{checks.LOG if expected.kernel_log == 'auto' else expected.kernel_log}")
     lines += [f"mount\t{place}" for place in expected.mounts]
     lines += [f"disk\t{place}\t{least}" for place, least in expected.disks.items()]
     if again:
@@ -225,16 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-tools", action="store_true", help="run no programs, only look")
     given = parser.parse_args(argv)
     try:
-        expected = healthconf.load(given.config)
-        result, remembered = check(
-            expected, recall(given.state), Local(), at=time.time(), tools=not given.no_tools
-        )
-        if given.json:
-            _print(result)
-        else:
-            tell(node_name(), result.report, CommandReader(Local()), CommandControl(Local()))
-            slurmd = None if given.job else os.getppid()
-            remember(given.state, remembered, expected, result, slurmd=slurmd)
+        result = _check(given)
     except (HpadminError, OSError) as error:
         sys.stderr.write(f"hpadmin-health: {error}\n")
         return ERROR
@@ -242,6 +243,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         return ERROR
     return SICK if result.verdict is Verdict.FAILED else 0
+
+
+def _check(given: argparse.Namespace) -> Result:
+    """Check this host once. What needs no tool is told before any is run: one that hangs must not keep it back."""
+    began, at = time.monotonic(), time.time()
+    expected, known = healthconf.load(given.config), recall(given.state)
+    facts = checks.gather(expected, known.position)
+    result, remembered = conclude(expected, known, facts, at=at)
+    slurm = (CommandReader(Local()), CommandControl(Local()))
+    mine = ""
+    if result.verdict is Verdict.FAILED and not given.json:
+        mine = tell(node_name(), result.report, *slurm)
+    if not given.no_tools:
+        seconds = _TOOLS_BY_HAND if given.json else _TOOLS - (time.monotonic() - began)
+        facts = checks.ask_tools(expected, facts, Local(), seconds=seconds)
+        result, remembered = conclude(expected, known, facts, at=at)
+    if given.json:
+        _print(result)
+    else:
+        tell(node_name(), result.report, *slurm, mine=mine)
+        remember(given.state, remembered, expected, result, slurmd=None if given.job else os.getppid())
+    return result
 
 
 def _print(result: Result) -> None:

@@ -49,7 +49,7 @@ class Expected:
     disks: Mapping[str, float] = field(default_factory=dict)
     """Directory to the least per cent that must be free."""
     kernel_log: str = "auto"
-    """A file, ``/dev/kmsg``, ``auto`` (the first that is there) or ``none``."""
+    """A file, ``/dev/kmsg``, ``auto`` (kern.log where it is, else /dev/kmsg) or ``none``."""
     clock: bool = True
     nvidia_smi: bool = True
     """Ask nvidia-smi in the whole check, where it is installed."""

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from hpadmin.errors import OperationFailed
 
 _NOT_FOUND = 127
 """env(1): the command could not be found."""
+_DYING = 1.0
+"""Seconds that a killed command has to be gone."""
 _AWAY = (
     "Unable to contact slurm controller",
     "Zero Bytes were transmitted or received",
@@ -103,21 +107,38 @@ class Local:
         env: Mapping[str, str] | None = None,
     ) -> Completed:
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 list(argv),
-                input=stdin,
-                stdin=subprocess.DEVNULL if stdin is None else None,
-                capture_output=True,
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 encoding="utf-8",
                 errors="surrogateescape",
-                timeout=timeout,
                 env=None if env is None else {**os.environ, **env},
-                check=False,
+                process_group=0,
             )
         except FileNotFoundError as error:
             raise OperationFailed(f"{argv[0]} is not installed on this host, or not on PATH") from error
         except OSError as error:
             raise OperationFailed(f"{argv[0]} cannot be run: {error.strerror}") from error
+        try:
+            said, complained = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired as error:
+            _end(process)
             raise OperationFailed(f"{' '.join(argv)} did not end within {timeout:g} s") from error
-        return Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
+        except BaseException:
+            _end(process)
+            raise
+        return Completed(tuple(argv), process.returncode, said, complained)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Kill a command and what it began, and go on in any case: one that waits for dead hardware survives SIGKILL."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_DYING)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from hpadmin.nodes import checks, healthcheck, healthconf
 from hpadmin.nodes.checks import Facts, LogPosition, judge
 from hpadmin.nodes.external import External, run
 from hpadmin.nodes.external import judge as judge_external
-from hpadmin.nodes.faults import FaultAction
+from hpadmin.nodes.faults import FaultAction, Finding
 from hpadmin.nodes.healthconf import Expected
 from hpadmin.nodes.report import HealthReport, Verdict
 from hpadmin.slurm.command import Completed, Local
@@ -58,6 +59,14 @@ def test_a_healthy_node_and_one_of_which_nothing_is_known() -> None:
 def test_a_site_may_change_what_a_fault_calls_for() -> None:
     expected = replace(GPUS, actions={"gpu-count": FaultAction.REPLACE})
     assert judge(expected, replace(WELL, devices=7))[0].action is FaultAction.REPLACE
+
+
+def test_a_site_may_call_for_more_than_nothing() -> None:
+    line = "NVRM: Xid (PCI:0000:01:00): 119, pid=1, name=x, Timeout waiting for RPC from GSP!"
+    assert judge(GPUS, replace(WELL, kernel_lines=(line,))) == ()
+    expected = replace(GPUS, actions={"xid-119": FaultAction.REBOOT})
+    [found] = judge(expected, replace(WELL, kernel_lines=(line,)))
+    assert (found.code, found.action) == ("xid-119", FaultAction.REBOOT)
 
 
 def test_the_gravest_comes_first() -> None:
@@ -152,6 +161,12 @@ def test_only_a_sick_node_stops_a_job_at_its_prolog(tmp_path: Path, python: str,
     assert done.returncode == prolog
 
 
+@pytest.fixture(autouse=True)
+def no_ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel of whoever runs the tests has lines of its own."""
+    monkeypatch.setattr(checks, "KMSG", str(tmp_path / "kmsg"))
+
+
 def test_the_kernel_log_is_read_where_it_was_left(tmp_path: Path) -> None:
     log = tmp_path / "kern.log"
     log.write_text(f"{XID79}\n")
@@ -174,16 +189,147 @@ def test_the_kernel_log_is_read_where_it_was_left(tmp_path: Path) -> None:
     assert checks.read_kernel_log(str(log), LogPosition())[0] == ("after the rotation",)
 
 
+def test_what_was_written_before_the_log_was_rotated_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "kern.log"
+    log.write_text("one\n")
+    _, position = checks.read_kernel_log(str(log), None)
+    with log.open("a") as file:
+        file.write(f"{XID79}\n")
+    log.rename(tmp_path / "kern.log.1")
+    log.write_text("two\n")
+    lines, position = checks.read_kernel_log(str(log), position)
+    assert lines == (XID79, "two")
+    assert checks.read_kernel_log(str(log), position)[0] == ()
+
+
+def test_a_fault_between_boot_and_first_look_is_in_the_kernels_ring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "kern.log"
+    log.write_text("of the boot before\n")
+    ring = iter([b"6,1,5,-;Linux version 6.8\n SUBSYSTEM=x\n", f"2,2,9,-;{XID79}\n".encode()])
+
+    def read(handle: int, size: int) -> bytes:
+        if (record := next(ring, None)) is None:
+            raise BlockingIOError
+        return record
+
+    Path(checks.KMSG).touch()
+    monkeypatch.setattr(os, "read", read)
+    lines, position = checks.read_kernel_log(str(log), None)
+    assert lines == ("Linux version 6.8", XID79)
+    assert (position.path, position.offset) == (str(log), log.stat().st_size)
+
+
+def test_a_log_that_users_write_to_is_not_read_for_the_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "LOG", str(tmp_path / "kern.log"))
+    Path(checks.KMSG).touch()
+    assert checks._log_path("auto") == checks.KMSG
+    (tmp_path / "kern.log").touch()
+    assert checks._log_path("auto") == str(tmp_path / "kern.log")
+
+
+def test_a_directory_that_does_not_answer_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = checks.look_at([str(tmp_path)])[str(tmp_path)]
+    assert found is not None
+    assert (found[0], found[1] is not None, found[2]) == (False, True, False)
+    assert checks.look_at([str(tmp_path / "none")]) == {str(tmp_path / "none"): (False, None, None)}
+    hangs = tmp_path / "python3"
+    hangs.write_text("#!/bin/sh\nexec sleep 60\n")
+    hangs.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(hangs))
+    assert checks.look_at(["/fsx"], seconds=0.2) == {"/fsx": None}
+    [told] = judge(GPUS, replace(WELL, silent=("/fsx",)))
+    assert (told.code, told.text) == ("filesystem", "/fsx does not answer")
+
+
+class _Slow:
+    """Each command takes ten seconds of `clock`, or as long as it may."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.given: list[float] = []
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        self.given.append(timeout)
+        self.now += min(timeout, 10)
+        return _done(0)
+
+
+def test_all_programs_together_have_so_long(tmp_path: Path) -> None:
+    slow = _Slow()
+    sites = tuple(External(f"site{index}", ("x",), "exit") for index in range(4))
+    facts = checks.ask_tools(Expected(externals=sites), Facts(), slow, seconds=25, clock=lambda: slow.now)
+    assert slow.given == [25, 15, 5]
+    [found] = facts.external
+    assert found.text == "site3 was not run: those before it took all the time there is"
+
+
+def test_what_needs_no_program_is_told_before_any_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(2)
+    monkeypatch.setenv("SLURMD_NODENAME", "n0")
+    monkeypatch.setattr(healthcheck, "CommandReader", lambda _: world)
+    monkeypatch.setattr(healthcheck, "CommandControl", lambda _: world)
+    monkeypatch.setattr(checks, "gather", lambda *_: Facts(kernel_lines=(XID79,)))
+    before: list[str] = []
+
+    def ask(expected: Expected, facts: Facts, *_: object, seconds: float) -> Facts:
+        before.append(world.nodes_["n0"].reason)
+        assert 0 < seconds <= 45
+        return replace(facts, external=(Finding("dcgm-isolate", FaultAction.REPLACE, "GPU 3"),))
+
+    monkeypatch.setattr(checks, "ask_tools", ask)
+    argv = ["--config", str(tmp_path / "health.toml"), "--state", str(tmp_path / "state"), "--job"]
+    assert healthcheck.main(argv) == healthcheck.SICK
+    assert [reason.partition(" PCI")[0] for reason in before] == ["hpadmin: reboot: xid-79:"]
+    assert world.nodes_["n0"].reason == "hpadmin: replace: dcgm-isolate: GPU 3"
+
+
+@pytest.mark.parametrize(("mount", "prolog"), [("", 0), ("import time; time.sleep(60)", 1)])
+def test_the_light_check_does_not_wait_for_a_file_system(tmp_path: Path, mount: str, prolog: int) -> None:
+    whole, screen = tmp_path / "python3", tmp_path / "screen"
+    whole.write_text("#!/bin/sh\nexit 3\n")
+    whole.chmod(0o755)
+    screen.write_text("mount\t/proc\ndisk\t/\t0.0\n")
+    text = (resources.directory("slurm_plugins") / "health" / "hpadmin-health").read_text()
+    for old, new in (
+        ("/opt/hpadmin/bin/python3", str(whole)),
+        ("/run/hpadmin/health/screen", str(screen)),
+        ("SECONDS = 5", f"SECONDS = {0.2 if mount else 60}"),
+        ('if kind == "mount":', f'if kind == "mount":\n        {mount}'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "light").write_text(text)
+    done = Local().run([sys.executable, "-ISB", str(tmp_path / "light"), "prolog"], timeout=100)
+    assert (done.returncode, done.stderr) == (prolog, "")
+
+
 def test_a_fault_of_the_kernel_log_lasts_until_the_next_boot(tmp_path: Path) -> None:
     log = tmp_path / "kern.log"
     log.write_text("")
     expected = Expected(kernel_log=str(log), clock=False)
     memory = healthcheck.Remembered("boot")
-    result, memory = healthcheck.check(expected, memory, Local(), at=1, tools=False)
+    result, memory = healthcheck.conclude(expected, memory, checks.gather(expected, memory.position), at=1)
     assert result.verdict is Verdict.PASSED
     log.write_text(f"{XID79}\n")
     for _ in range(2):
-        result, memory = healthcheck.check(expected, memory, Local(), at=2, tools=False)
+        result, memory = healthcheck.conclude(
+            expected, memory, checks.gather(expected, memory.position), at=2
+        )
         assert (result.verdict, result.report.fault, result.report.action) == (
             Verdict.FAILED,
             "xid-79",
@@ -316,7 +462,7 @@ def test_nvidia_smi_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         _done(0, "00000000:53:00.0, 0, 0\n00000000:64:00.0, Yes, 0\n"),
     )
     expected = Expected(kind="gpu", accelerators=8, clock=False, kernel_log="none")
-    facts = checks.gather(expected, smi, None)
+    facts = checks.ask_tools(expected, checks.gather(expected, None), smi, seconds=45)
     assert facts.smi_gpus == 2
     assert facts.remap == (("00000000:53:00.0", False, False), ("00000000:64:00.0", True, False))
     assert [each.code for each in judge(expected, facts)] == ["gpu-count", "row-remap-pending"]
