@@ -1,5 +1,8 @@
 """What Prometheus is told: the HyperPod cluster metrics and the agent's own, in the text exposition format.
 
+Not among them is HyperPod's count of preempted tasks: a preempted job is requeued, which no state tells, or has ended,
+and the queue is read without those.
+
 Written to a file that node_exporter's textfile collector reads, so that the agent opens no port.
 """
 
@@ -36,8 +39,17 @@ def render(seen: Observation, book: Book, policy: Policy) -> str:
     lines: list[str] = []
     for name, text, samples in _metrics(seen, book, policy):
         lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge"]
-        lines += [f"{name}{labels} {value:g}" for labels, value in samples]
+        lines += [f"{name}{labels} {_number(value)}" for labels, value in samples]
     return "\n".join(lines) + "\n"
+
+
+def _number(value: float) -> str:
+    """A number with all its digits: times of the epoch have ten before the point.
+
+    >>> _number(1795354763.25), _number(8.0)
+    ('1795354763.25', '8')
+    """
+    return str(int(value)) if value == int(value) else repr(value)
 
 
 def write(path: Path, text: str) -> None:
@@ -124,11 +136,9 @@ def _metrics(
 def _tasks(seen: Observation) -> Iterator[tuple[str, str, Iterable[tuple[str, float]]]]:
     pending = [job for job in seen.jobs if job.state is JobState.PENDING]
     running = [job for job in seen.jobs if job.state is JobState.RUNNING]
-    preempted = [job for job in seen.jobs if job.state is JobState.PREEMPTED]
     waits = [seen.at - job.submit_time for job in pending if job.submit_time] or [0.0]
     yield "hyperpod_cluster_running_task_count", "Jobs that run", [("", len(running))]
     yield "hyperpod_cluster_pending_task_count", "Jobs that wait", [("", len(pending))]
-    yield "hyperpod_cluster_preempted_task_count", "Jobs that were preempted", [("", len(preempted))]
     yield (
         "hyperpod_cluster_avg_task_wait_time",
         "Seconds that waiting jobs have waited on average",

@@ -27,15 +27,16 @@ def values(text: str) -> dict[str, float]:
 def test_a_recorded_cluster() -> None:
     reader = CommandReader(Recorded())
     nodes = {node.name: node for node in reader.nodes()}
-    seen = Observation(at=1_795_355_000, nodes=nodes, jobs=reader.jobs(), instances={})
+    seen = Observation(at=1_795_355_000.25, nodes=nodes, jobs=reader.jobs(), instances={})
     told = values(metrics.render(seen, Book(), Policy()))
     assert told["hyperpod_cluster_node_count"] == 6
     assert told["hyperpod_cluster_failed_node_count"] == 1
     assert told["hyperpod_cluster_gpu_count"] == 12
     assert told["hyperpod_cluster_running_task_count"] == 4
     assert told["hyperpod_cluster_pending_task_count"] == 1
-    assert told["hyperpod_cluster_max_task_wait_time"] == 1_795_355_000 - 1_795_354_786
+    assert told["hyperpod_cluster_max_task_wait_time"] == 1_795_355_000.25 - 1_795_354_786
     assert told["hpadmin_provider_up"] == 1
+    assert told["hpadmin_last_look_seconds"] == seen.at
 
 
 def test_repairs_and_health() -> None:
