@@ -45,6 +45,35 @@ _SI_USER, _SI_QUEUE, _SI_TKILL = 0, -1, -6  # asm-generic/siginfo.h: sent by a p
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
+class _Signal(ctypes.Structure):
+    """``siginfo_t`` of a signal that a process sent, on 64-bit Linux (sigaction(2))."""
+
+    _fields_ = (
+        ("si_signo", ctypes.c_int),
+        ("si_errno", ctypes.c_int),
+        ("si_code", ctypes.c_int),
+        ("_aligned", ctypes.c_int),
+        ("si_pid", ctypes.c_int),
+        ("_rest", ctypes.c_char * 108),
+    )
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _await(signals: Iterable[signal.Signals], seconds: float) -> _Signal | None:
+    """Return the next of `signals`, which are blocked; None after `seconds`, or sooner where we were stopped meanwhile.
+
+    Python's own `signal.sigtimedwait` returns what it never filled in when a stop has outlasted the time (it leaves its
+    loop after EINTR, Modules/signalmodule.c): Ctrl-Z and a job that is suspended do that.
+    """
+    mask = sum(1 << (number - 1) for number in signals)
+    wanted = (ctypes.c_uint64 * 16)(mask)  # as large as a sigset_t
+    limit = (ctypes.c_long * 2)(int(seconds), int(seconds % 1 * 1e9))
+    got = _Signal()
+    return got if _LIBC.sigtimedwait(wanted, ctypes.byref(got), limit) > 0 else None
+
+
 def block_signals() -> None:
     """Hold the signals that `Child.wait` takes: from here on none of them can be missed."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
@@ -86,11 +115,10 @@ class Child:
         Should this process be killed, srun gets SIGTERM and cancels its step.
         """
         terminal = has_terminal()
-        libc = ctypes.CDLL(None, use_errno=True)
         parent = os.getpid()
 
         def prepare() -> None:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
             if os.getppid() != parent:  # it died before the line above
                 os._exit(1)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -114,7 +142,7 @@ class Child:
 
     def wait(self, seconds: float) -> int | None:
         """Pass signals on until the child ends or `seconds` are over; return its status as `Popen.returncode`."""
-        got = signal.sigtimedwait(_WATCHED, max(0.0, seconds))
+        got = _await(_WATCHED, max(0.0, seconds))
         if got is not None:
             self._take(got)
         return self.process.poll()
@@ -131,7 +159,7 @@ class Child:
             if time.monotonic() >= deadline:
                 return True
 
-    def _take(self, got: Any) -> None:
+    def _take(self, got: _Signal) -> None:
         number = signal.Signals(got.si_signo)
         if number not in PASSED_ON or got.si_pid == os.getpid():  # our own SIGPIPE: nobody reads what we say
             return
@@ -184,7 +212,7 @@ def children(pid: int, proc: Path = Path("/proc")) -> list[int]:
 
 def take_signal(seconds: float) -> signal.Signals | None:
     """Wait for a signal while no child runs; return it, or None after `seconds`."""
-    got = signal.sigtimedwait(PASSED_ON, max(0.0, seconds))
+    got = _await(PASSED_ON, max(0.0, seconds))
     return None if got is None or got.si_pid == os.getpid() else signal.Signals(got.si_signo)
 
 

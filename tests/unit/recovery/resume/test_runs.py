@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -448,9 +449,35 @@ def test_ends_of_other_processes_do_not_shorten_a_wait(monkeypatch: pytest.Monke
     monkeypatch.setattr(time, "monotonic", lambda: next(moments))
     waits = list[float]()
     srun = Child(SimpleNamespace(poll=lambda: None), shares_terminal=False)  # type: ignore[arg-type]
-    monkeypatch.setattr(signal, "sigtimedwait", lambda _, seconds: waits.append(seconds))
+    monkeypatch.setattr(child, "_await", lambda _, seconds: waits.append(seconds))
     assert srun.outlasts(1.0)
     assert waits == [1.0, 0.6]
+
+
+LISTENS = """
+from hpadmin.recovery.resume.child import block_signals, take_signal
+block_signals()
+print("ready", flush=True)
+while (got := take_signal(0.01)) != 15:
+    if got is not None:
+        print(got.name, flush=True)
+print(got.name)
+"""
+
+
+def test_a_supervisor_that_is_stopped_and_goes_on_hears_no_signals_that_nobody_sent() -> None:
+    """It is stopped by Ctrl-Z, or because the job is suspended."""
+    process = subprocess.Popen([sys.executable, "-c", LISTENS], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(5):
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED)
+        time.sleep(0.02)  # the stop is to be longer than the wait that it interrupts
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.readline() == "SIGCONT\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate()[0] == "SIGTERM\n"
 
 
 def test_a_job_that_is_suspended_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
