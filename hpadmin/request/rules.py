@@ -276,7 +276,7 @@ def immutable(view: View) -> Iterator[Problem]:
     if (
         view.previous_name
         and isinstance(name, str)
-        and not name.startswith("arn:")
+        and name.startswith("arn:") == view.previous_name.startswith("arn:")
         and name != view.previous_name
     ):
         yield Problem(

@@ -138,6 +138,8 @@ def make(
         else:
             joined[name] = entry
     body = {**previous, **sound}
+    if isinstance(sound.get("Orchestrator"), dict):
+        body["Orchestrator"] = _orchestrator(previous.get("Orchestrator", {}), sound["Orchestrator"])
     entries = (*joined.values(), *unnamed)
     name = str(previous.get("ClusterName", ""))
     return View(operation, raw, body, entries, previous_complete, legacy, before, name)
@@ -160,6 +162,12 @@ def effective_body(view: View) -> dict[str, Any]:
         body["ClusterName"] = view.previous_name
     body["InstanceGroups"] = [entry.sound for entry in view.entries]
     return body
+
+
+def _orchestrator(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Join what an update says of the orchestrator with what was said: another strategy does not take the database."""
+    slurm = {**old.get("Slurm", {}), **new.get("Slurm", {})}
+    return {**old, **new, **({"Slurm": slurm} if "Slurm" in new else {})}
 
 
 def _over(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

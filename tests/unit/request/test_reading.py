@@ -223,6 +223,25 @@ class TestUpdates:
         expected = "the update is for 'other', the current request for 'ml-training-cluster'"
         assert problems_of(body, GUIDE) == [("ClusterName", expected)]
 
+    def test_a_name_is_not_held_against_an_arn(self) -> None:
+        arn = "arn:aws:sagemaker:us-west-2:111122223333:cluster/abcdefghijkl"
+        body = self.body(*GUIDE["InstanceGroups"])
+        found = read(source(body), current=source({**body, "ClusterName": arn}))
+        assert (found.name, found.arn) == ("ml-training-cluster", arn)
+        other = {**body, "ClusterName": arn.replace("abc", "xyz")}
+        assert problems_of(other, {**body, "ClusterName": arn})[0][0] == "ClusterName"
+
+    def test_another_strategy_leaves_the_database(self) -> None:
+        database = {
+            "Endpoint": "db.example.internal",
+            "SecretArn": "arn:aws:secretsmanager:us-west-2:111122223333:secret:s",
+        }
+        current = guide(put("Orchestrator/Slurm/AccountingDatabase", database))
+        body = self.body(group("more", "Compute"), Orchestrator={"Slurm": {"SlurmConfigStrategy": "Merge"}})
+        found = read(source(body), current=source(current))
+        assert found.strategy is Strategy.MERGE
+        assert found.accounting_database is not None
+
     def test_a_broken_current_request_is_told_as_such(self) -> None:
         with pytest.raises(InvalidInput, match=r"current\.json is not a valid CreateCluster request"):
             read(
