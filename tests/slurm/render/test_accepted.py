@@ -56,7 +56,14 @@ def test_both_ways_to_track_processes(host: Box, tracking: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["guide_in_containers", "ultraservers", "ultraservers_mixed", "guide_with_accounting"]
+    "name",
+    [
+        "guide_in_containers",
+        "ultraservers",
+        "ultraservers_mixed",
+        "guide_with_accounting",
+        "no_instances_yet",
+    ],
 )
 def test_a_later_release(later_host: Box, name: str) -> None:
     options = replace(CASES[name].options, release="26.05")
