@@ -92,11 +92,16 @@ class Lab(Machines):
         ``lifecycle.yaml``; without one it is the bundle's own, else `CONTAINER_PROFILE`. A second call converges. The
         lab's own agent repairs its nodes, unless ``lifecycle.yaml`` says ``agent: false``.
 
-        Raises InvalidInput for a bad request; OperationFailed when a node does not become ready within `timeout`
-        seconds, with what its log says.
+        Raises InvalidInput for a bad request, and for an update; OperationFailed when a node does not become ready
+        within `timeout` seconds, with what its log says.
         """
         legacy = legacy or request.sibling_legacy(source)
         wanted = request.read(source, legacy_source=legacy)
+        if not wanted.complete:
+            raise InvalidInput(
+                f"{source.origin} is an update, which does not say what the whole cluster is",
+                hint="a lab is made, and changed, by the request of the whole cluster",
+            )
         for note in wanted.notes:
             say(f"note: {note}")
         with engine_errors():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -76,6 +77,16 @@ def test_a_node_without_a_command_is_a_usage_error() -> None:
     code, said = hpadmin("exec", "work-1", "--")
     assert code == 2
     assert "Missing argument 'COMMAND...'" in said
+
+
+def test_an_update_takes_no_nodes_of_a_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab(SimpleNamespace(), "x")  # type: ignore[arg-type]  # nothing is asked of it
+    monkeypatch.setattr(Lab, "open", lambda name: lab)
+    update = tmp_path / "update.json"
+    update.write_text(json.dumps({"ClusterName": "ml-training-cluster", "InstanceGroupsToDelete": ["login"]}))
+    code, said = hpadmin("up", str(update))
+    assert code == 2
+    assert "is an update, which does not say what the whole cluster is" in said
 
 
 def test_a_bundle_is_carried_byte_by_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
