@@ -188,11 +188,13 @@ def _find(text: str, wanted: str, start: int) -> int:
 class _Reader:
     """Collects the runs of one host list."""
 
-    __slots__ = ("budget", "runs")
+    __slots__ = ("budget", "parsed", "runs")
 
     def __init__(self) -> None:
         self.runs: list[_Run] = []
         self.budget = MAX_HOSTS
+        self.parsed: dict[str, list[_Range] | str] = {}
+        """Brackets before the last, which come again for every number of those before them."""
 
     def push_name(self, name: str) -> None:
         prefix = name.rstrip(_DIGITS)
@@ -241,7 +243,7 @@ class _Reader:
         before, after = prefix[:start], prefix[end + 1 :]
         several = "[" in before
         prefixes = 0
-        for low, high, width in _ranges(prefix[start + 1 : end]):
+        for low, high, width in self._inner(prefix[start + 1 : end]):
             prefixes += high - low + 1
             if prefixes > MAX_PREFIXES:
                 raise _RangeError(f"more than {MAX_PREFIXES} hosts in `[{prefix[start + 1 : end]}]'")
@@ -254,6 +256,18 @@ class _Reader:
                         self._push_ranges(inner, suffix, ranges)
                 else:
                     self._push_plain(inner, suffix, ranges)
+
+    def _inner(self, text: str) -> list[_Range]:
+        found = self.parsed.get(text)
+        if found is None:
+            try:
+                found = _ranges(text)
+            except _RangeError as problem:
+                found = str(problem)
+            self.parsed[text] = found
+        if isinstance(found, str):
+            raise _RangeError(found)
+        return found
 
     def _push_plain(self, prefix: str, suffix: str, ranges: list[_Range]) -> None:
         for low, high, width in ranges:

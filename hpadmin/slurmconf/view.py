@@ -37,6 +37,9 @@ UNENDED_INCLUDE = "Include without blank or newline behind it: Slurm reads on in
 """Seen with 24.11.5: ``Include x`` at the end of a file without final newline, or ``Include x#comment``."""
 MAX_INCLUDES = 4096
 """Includes that are followed in all."""
+MAX_READ_AGAIN = 16_384
+"""Statements that are read once more because their file is included once more: files that include each other by
+the hundred would else make millions of a few lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +196,8 @@ class View:
                 _ = record.names, record.each
             except hostlist.HostlistError as error:
                 found.append(Trouble(record.origin, error.message))
-        return tuple(
-            sorted(
-                found,
-                key=lambda trouble: (list(self.documents).index(trouble.origin.file), trouble.origin.line),
-            )
-        )
+        order = {name: number for number, name in enumerate(self.documents)}
+        return tuple(sorted(found, key=lambda trouble: (order[trouble.origin.file], trouble.origin.line)))
 
     def _leftover(self, statement: Statement) -> str:
         if self.kind is FileKind.PLUGSTACK:
@@ -231,6 +230,7 @@ class _Builder:
         self.reader = read
         self.rules = grammar.RECORDS[seen.kind]
         self.defaults: dict[str, Record] = {}
+        self.read_again = 0
 
     def read(self, name: str, ancestors: tuple[str, ...]) -> bool:
         document = self.seen.documents.get(name)
@@ -301,6 +301,10 @@ class _Builder:
                 trouble = f"Include of {name} within itself"
             elif len(ancestors) > MAX_INCLUDE_DEPTH or len(seen.includes) >= MAX_INCLUDES:
                 trouble = "too many Includes"
+            elif name in seen.documents:
+                self.read_again += len(seen.documents[name])
+                if self.read_again > MAX_READ_AGAIN:
+                    trouble = f"too many Includes of what was read already: {name}"
         if trouble:
             seen.syntax_troubles.append(Trouble(origin, trouble))
             return

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpadmin.errors import InvalidInput
+from hpadmin.slurm import hostlist
 from hpadmin.slurm.hostlist import HostlistError, count, expand, fold, split
 from tests.slurm.slurmconf.hostlist_cases import Answer, load
 
@@ -91,3 +92,20 @@ def test_a_hundred_thousand_names_take_linear_time() -> None:
     expanded = expand(folded)
     assert expanded == hosts
     assert time.process_time() - started < 10, "well under a second of the processor"
+
+
+@pytest.mark.parametrize("count", [40, 400])
+def test_a_bracket_that_comes_again_is_read_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = 0
+    read = hostlist._range
+
+    def counted(text: str) -> tuple[int, int, int]:
+        nonlocal parsed
+        parsed += 1
+        return read(text)
+
+    monkeypatch.setattr(hostlist, "_range", counted)
+    bracket = ",".join(["1"] * count)
+    assert hostlist.expand(f"a[{bracket},x]b[1-{count}]c[1]") == []
+    assert len(hostlist.expand(f"a[{bracket}]b[1-{count}]c[1]")) == count * count
+    assert parsed <= 2 * (count + 5)

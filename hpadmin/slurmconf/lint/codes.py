@@ -16,7 +16,7 @@ CODES: dict[str, str] = {
     "include-indented": "Include counts only in the first column",
     "include-pattern": "Include knows no patterns",
     "include-cluster-unknown": "Include names the cluster (%c) before ClusterName is set",
-    "include-circle": "a file includes itself, or too many are included",
+    "include-circle": "a file includes itself, or too many are included, or the same ones too often",
     # Keys
     "unknown-key": "the file, or this kind of line, has no such key",
     "key-not-in-release": "the key exists, but not in the given Slurm release",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -125,7 +125,15 @@ def suggestion(word: str, candidates: Iterable[str]) -> str | None:
     return spelled[close[0]] if close else None
 
 
-def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """Return ``; did you mean X?`` or nothing."""
-    found = suggestion(word, candidates)
-    return f"; did you mean {found}?" if found else ""
+class Speller:
+    """Says what misspelt words were meant to be, as long as that costs little: a file may be wrong in every line."""
+
+    def __init__(self, budget: int = 100_000) -> None:
+        self.budget = budget
+        """Comparisons that are left; a second is enough for the first number."""
+
+    def did_you_mean(self, word: str, candidates: Collection[str]) -> str:
+        """Return ``; did you mean X?`` or nothing."""
+        self.budget -= len(candidates)
+        found = suggestion(word, candidates) if self.budget >= 0 else None
+        return f"; did you mean {found}?" if found else ""

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from hpadmin.slurm.hostlist import HostlistError
 from hpadmin.slurmconf.grammar import FileKind
+from hpadmin.slurmconf.lint.facts import Speller
 from hpadmin.slurmconf.records import Origin
 from hpadmin.slurmconf.view import View
 
@@ -76,7 +77,8 @@ class Host(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The configuration that rules look at. Pure data; `host`, where given, asks a machine."""
+    """The configuration that rules look at. Pure data, but for what may be spent on spelling; `host`, where
+    given, asks a machine."""
 
     release: str
     """Slurm's release as ``major.minor``, such as 24.11."""
@@ -92,6 +94,7 @@ class Subject:
     modes: Mapping[str, int] = field(default_factory=dict)
     """Permission bits of files, for those that are known."""
     host: Host | None = None
+    speller: Speller = field(default_factory=Speller, compare=False, repr=False)
 
     @property
     def slurm(self) -> View | None:

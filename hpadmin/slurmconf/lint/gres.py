@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from hpadmin.slurm.hostlist import HostlistError, expand, fold
-from hpadmin.slurmconf.lint import facts
+from hpadmin.slurmconf.lint.facts import Speller
 from hpadmin.slurmconf.lint.finding import Finding, Rule, Subject, error, warning
 from hpadmin.slurmconf.records import Record
 from hpadmin.slurmconf.view import View
@@ -71,7 +71,9 @@ def nodes(subject: Subject) -> Iterator[Finding]:
                 asked.append(element)
         for name in dict.fromkeys(item.name for item in asked):
             if name not in types and subject.references is not None:
-                hint = facts.did_you_mean(name, types) or f": set GresTypes={','.join([*types, name])}"
+                hint = (
+                    subject.speller.did_you_mean(name, types) or f": set GresTypes={','.join([*types, name])}"
+                )
                 message = f"GresTypes does not name {name}, so nobody can use the node's {name}{hint}"
                 yield error(record.origin, "gres-type-missing", message)
             elif devices is not None and not record.get("State").lower().startswith(("cloud", "future")):
@@ -232,7 +234,7 @@ def lines(subject: Subject) -> Iterator[Finding]:
         name = _gres_name(record)
         yield from _one(record, name)
         if subject.references is not None and subject.whole:
-            yield from _unknown(subject.references, record, name)
+            yield from _unknown(subject.references, record, name, subject.speller)
         yield from _repeated_devices(record, name, seen)
 
 
@@ -282,16 +284,16 @@ def _one(record: Record, name: str) -> Iterator[Finding]:
         yield error(record.origin, "gres-without-file", message)
 
 
-def _unknown(slurm: View, record: Record, name: str) -> Iterator[Finding]:
+def _unknown(slurm: View, record: Record, name: str, speller: Speller) -> Iterator[Finding]:
     types = [word for word in slurm.value("GresTypes").split(",") if word]
     if name and name not in types:
-        hint = facts.did_you_mean(name, types) or ": add it there"
+        hint = speller.did_you_mean(name, types) or ": add it there"
         message = f"GresTypes in slurm.conf does not name {name}, so this line is ignored{hint}"
         yield warning(record.origin, "gres-type-missing", message)
     if record.rule.key == "NodeName":
         unknown = [node for node in _names(record) if node not in slurm.nodes]
         if unknown and not slurm.value("MaxNodeCount"):
-            hint = facts.did_you_mean(unknown[0], list(slurm.nodes)[:4096])
+            hint = speller.did_you_mean(unknown[0], list(slurm.nodes)[:4096])
             yield warning(record.origin, "unknown-node", f"slurm.conf has no node {fold(unknown)}{hint}")
 
 

@@ -62,8 +62,9 @@ def _line(
         known = inner.get(pair.key.lower())
         if known is None:
             candidates = [key.name for key in inner.values() if subject.release in key.releases]
-            message = f"{fact.name} lines have no key {pair.key}{facts.did_you_mean(pair.key, candidates)}"
-            if pair.key.lower() in table and not facts.suggestion(pair.key, candidates):
+            hint = subject.speller.did_you_mean(pair.key, candidates)
+            message = f"{fact.name} lines have no key {pair.key}{hint}"
+            if pair.key.lower() in table and not hint:
                 message += f"; {pair.key} belongs on a line of its own"
             yield error(origin, "unknown-key", message)
         else:
@@ -78,7 +79,7 @@ def _unknown(subject: Subject, file: str, key: str, origin: Origin) -> Finding:
         message = f"topology/{plugin} knows no {key}: this file is for another TopologyPlugin"
         return error(origin, "unknown-key", message)
     candidates = [fact.name for fact in table.values() if subject.release in fact.releases]
-    message = f"Slurm's {file} has no key {key}{facts.did_you_mean(key, candidates)}"
+    message = f"Slurm's {file} has no key {key}{subject.speller.did_you_mean(key, candidates)}"
     if "did you mean" not in message:
         for other in FileKind:
             for opener in ("", *facts.openers(other.value).values()):

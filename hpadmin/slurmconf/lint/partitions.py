@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hpadmin.slurm.hostlist import HostlistError, fold
-from hpadmin.slurmconf.lint import facts
 from hpadmin.slurmconf.lint.finding import Finding, Rule, Subject, error, info, reason, warning
 from hpadmin.slurmconf.lint.nodes import defaults_without_effect
 from hpadmin.slurmconf.lint.values import minutes, preempt_mode
@@ -37,7 +36,7 @@ def nodes(subject: Subject) -> Iterator[Finding]:
             continue
         if selected.unknown:
             unknown = list(selected.unknown)
-            hint = facts.did_you_mean(unknown[0], [*list(view.nodes)[:4096], *view.node_sets])
+            hint = subject.speller.did_you_mean(unknown[0], [*list(view.nodes)[:4096], *view.node_sets])
             if "ALL" in (name.upper() for name in unknown):
                 hint = "; ALL must stand alone"
             message = f"there is no node or NodeSet {fold(unknown)}{hint}"
@@ -74,7 +73,7 @@ def values(subject: Subject) -> Iterator[Finding]:
         yield from _ignored(record)
         other = record.get("Alternate")
         if other and subject.references is not None and other not in view.partitions:
-            hint = facts.did_you_mean(other, view.partitions)
+            hint = subject.speller.did_you_mean(other, view.partitions)
             yield warning(
                 record.origin, "unknown-partition", f"Alternate: there is no partition {other}{hint}"
             )

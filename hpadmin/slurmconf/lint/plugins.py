@@ -91,7 +91,7 @@ def _known(subject: Subject, setting: Setting, kind: str, name: str, severity: S
         return
     origin = setting.origin
     candidates = [plugin for plugin, having in known.items() if subject.release in having]
-    meant = facts.did_you_mean(name, candidates)
+    meant = subject.speller.did_you_mean(name, candidates)
     if releases is not None:
         when = facts.when(subject.release, releases)
         message = f"Slurm {subject.release} has no plugin {kind}/{name} ({when}){meant}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hpadmin.slurm.hostlist import HostlistError, expand, fold
-from hpadmin.slurmconf.lint import facts
+from hpadmin.slurmconf.lint.facts import Speller
 from hpadmin.slurmconf.lint.finding import Finding, Rule, Subject, error, info, reason, warning
 from hpadmin.slurmconf.records import Origin, Record
 from hpadmin.slurmconf.view import View
@@ -63,7 +63,7 @@ def _active(subject: Subject, plugin: str, opener: str) -> View | None:
 
 
 def _members(
-    record: Record, listed: str, slurm: View | None, *, partly: bool = True
+    record: Record, listed: str, slurm: View | None, speller: Speller
 ) -> tuple[list[str], list[Finding]]:
     """Return the known nodes of a list and what is wrong with it."""
     try:
@@ -77,7 +77,7 @@ def _members(
     unknown = [name for name in names if name not in slurm.nodes]
     if not unknown or slurm.value("MaxNodeCount"):
         return names, []
-    hint = facts.did_you_mean(unknown[0], list(slurm.nodes)[:4096])
+    hint = speller.did_you_mean(unknown[0], list(slurm.nodes)[:4096])
     message = f"slurm.conf has no node {fold(unknown)}; Slurm leaves it out{hint}"
     known = [name for name in names if name in slurm.nodes]
     return known, [warning(record.origin, "unknown-node", message)]
@@ -118,7 +118,7 @@ def blocks(subject: Subject) -> Iterator[Finding]:
                 record.origin, "block-without-nodes", f"block {record.name} names no nodes: add Nodes="
             )
             continue
-        members, findings = _members(record, record.get("Nodes"), slurm)
+        members, findings = _members(record, record.get("Nodes"), slurm, subject.speller)
         yield from findings
         if any(finding.code == "bad-hostlist" for finding in findings):
             continue
@@ -186,7 +186,7 @@ def switches(subject: Subject) -> Iterator[Finding]:
         message = "no SwitchName line: jobs cannot be placed by it"
         yield warning(Origin(view.name, 0, 0), "topology-empty", message)
         return
-    tree = _Tree(records)
+    tree = _Tree(records, subject.speller)
     yield from tree.findings(slurm)
     if not tree.sound:
         return
@@ -194,7 +194,7 @@ def switches(subject: Subject) -> Iterator[Finding]:
     for record in records:
         if not record.get("Nodes"):
             continue
-        members, findings = _members(record, record.get("Nodes"), slurm)
+        members, findings = _members(record, record.get("Nodes"), slurm, subject.speller)
         yield from findings
         tree.nodes[record.name] = set(members)
         shared = [name for name in members if name in leaves]
@@ -208,7 +208,7 @@ def switches(subject: Subject) -> Iterator[Finding]:
     if outside:
         message = f"{fold(outside)}: under no switch; jobs never mix them with the others"
         yield warning(Origin(view.name, 0, 0), "nodes-without-switch", message)
-    if not any(tree.below(name) >= set(slurm.nodes) for name in tree.by_name):
+    if not any(tree.below(name) >= set(slurm.nodes) for name in tree.roots()):
         message = (
             "no switch reaches all nodes: jobs cannot span the parts; add one above, unless that is meant"
         )
@@ -218,8 +218,9 @@ def switches(subject: Subject) -> Iterator[Finding]:
 class _Tree:
     """The switches of a topology.conf by name."""
 
-    def __init__(self, records: list[Record]) -> None:
+    def __init__(self, records: list[Record], speller: Speller) -> None:
         self.records = records
+        self.speller = speller
         self.by_name: dict[str, Record] = {}
         self.children: dict[str, list[str]] = {}
         self.nodes: dict[str, set[str]] = {}
@@ -260,26 +261,45 @@ class _Tree:
         self.children[record.name] = names
         unknown = [name for name in names if name not in self.by_name or name == record.name]
         if unknown:
-            hint = facts.did_you_mean(unknown[0], self.by_name)
+            hint = self.speller.did_you_mean(unknown[0], self.by_name)
             message = f"switch {record.name}: there is no other switch {fold(unknown)}{hint}"
             yield error(record.origin, "unknown-switch", message)
 
     def _circle(self) -> Record | None:
-        """Return a switch that is part of a circle: one that is left when leaves are taken away again and again."""
-        left = {name: set(self.children.get(name, ())) for name in self.by_name}
-        while True:
-            bare = {name for name, below in left.items() if not below & left.keys()}
-            if not bare:
-                break
-            for name in bare:
-                del left[name]
+        """Return a switch that is part of a circle, or above one: what is left when bare ones are taken away."""
+        above: dict[str, list[str]] = {}
+        left = {}
+        for name in self.by_name:
+            below = {child for child in self.children.get(name, ()) if child in self.by_name}
+            left[name] = len(below)
+            for child in below:
+                above.setdefault(child, []).append(name)
+        bare = [name for name, count in left.items() if not count]
+        while bare:
+            gone = bare.pop()
+            del left[gone]
+            for name in above.get(gone, ()):
+                left[name] -= 1
+                if not left[name]:
+                    bare.append(name)
         return next((record for record in self.records if record.name in left), None)
+
+    def roots(self) -> list[str]:
+        """The switches that are below no other: each reaches what those below it do."""
+        children = {child for below in self.children.values() for child in below}
+        return [name for name in self.by_name if name not in children]
 
     def below(self, name: str) -> set[str]:
         """All nodes under a switch."""
-        found = set(self.nodes.get(name, ()))
-        for child in self.children.get(name, ()):
-            found |= self.below(child)
+        found: set[str] = set()
+        seen = {name}
+        waiting = [name]
+        while waiting:
+            switch = waiting.pop()
+            found |= self.nodes.get(switch, set())
+            fresh = [child for child in self.children.get(switch, ()) if child not in seen]
+            seen.update(fresh)
+            waiting.extend(fresh)
         return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hpadmin.errors import InvalidInput
-from hpadmin.slurmconf.lint import facts
 from hpadmin.slurmconf.lint.finding import Finding, Rule, Subject, error, warning
 from hpadmin.slurmconf.records import Origin
 
@@ -27,7 +26,7 @@ def topology_yaml(subject: Subject) -> Iterator[Finding]:
     for record in view.of("PartitionName"):
         name = record.get("Topology")
         if name and name not in names:
-            hint = facts.did_you_mean(name, names) or f": there are {', '.join(names)}"
+            hint = subject.speller.did_you_mean(name, names) or f": there are {', '.join(names)}"
             message = (
                 f"partition {record.name}: there is no topology {name}, and slurmctld dies of that{hint}"
             )

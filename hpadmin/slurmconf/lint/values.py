@@ -119,7 +119,7 @@ def task_parameters(subject: Subject) -> Iterator[Finding]:
     flags = _TASK_FLAGS | {"slurmdspecoverride"} if subject.since("26.05") else _TASK_FLAGS
     for word in words:
         if word not in _TASK_UNITS and word not in flags and word not in _TASK_AUTOBIND:
-            spelled = facts.did_you_mean(word, [*_TASK_UNITS, *flags, *_TASK_AUTOBIND])
+            spelled = subject.speller.did_you_mean(word, [*_TASK_UNITS, *flags, *_TASK_AUTOBIND])
             message = f"Slurm {subject.release} knows no {word!r} in TaskPluginParam{spelled}"
             yield error(setting.origin, "bad-value", message)
     if sum(word in _TASK_UNITS for word in words) > 1:
@@ -170,7 +170,7 @@ def _words(subject: Subject, setting: Setting, key: str) -> Iterator[Finding]:
     lowered = {word.lower() for word in known}
     for word in setting.value.split(","):
         if word and word.lower() not in lowered:
-            hint = facts.did_you_mean(word, known) or f": there are {', '.join(known)}"
+            hint = subject.speller.did_you_mean(word, known) or f": there are {', '.join(known)}"
             message = f"Slurm {subject.release} knows no {word!r} in {setting.key}{hint}"
             make = (
                 warning if key == "ReconfigFlags" else error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpadmin.slurmconf.hardware import hardware
-from hpadmin.slurmconf.view import MAX_INCLUDE_DEPTH, UNENDED_INCLUDE, View, view
+from hpadmin.slurmconf.view import MAX_INCLUDE_DEPTH, MAX_READ_AGAIN, UNENDED_INCLUDE, View, view
 
 
 def read(text: str, **others: str) -> View:
@@ -181,6 +181,18 @@ def test_includes_that_multiply_come_to_an_end() -> None:
     seen = view("0.conf", files.get)
     assert any("too many" in trouble.message for trouble in seen.troubles)
     assert len(seen.documents) <= MAX_INCLUDE_DEPTH + 2
+
+
+@pytest.mark.parametrize("count", [50, 500])
+def test_files_that_include_each_other_over_and_over_are_not_read_as_often(count: int) -> None:
+    files = {
+        "a.conf": "Include b.conf\n" * count,
+        "b.conf": "Include c.conf\n" * count,
+        "c.conf": "NodeName=n1\n" * count,
+    }
+    seen = view("a.conf", files.get)
+    assert len(seen.statements) <= MAX_READ_AGAIN + 3 * count
+    assert any("of what was read already" in trouble.message for trouble in seen.troubles)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpadmin.errors import InvalidInput
-from hpadmin.slurmconf.lint import Finding, Severity, lint_files, lint_path
+from hpadmin.slurmconf.lint import Finding, Severity, facts, lint_files, lint_path
 from hpadmin.slurmconf.lint.codes import CODES
 from tests.unit.slurmconf_lint.cases import BASE, CASES, GOOD
 
@@ -235,6 +236,43 @@ def test_a_misspelt_key_is_found(data: st.DataObject) -> None:
     lines[index] = lines[index][:position] + "q" + lines[index][position:]
     found = lint_files({**FILES, "slurm.conf": "\n".join(lines).encode()})
     assert ("slurm.conf", index + 1, "unknown-key") in [(f.file, f.line, f.code) for f in found]
+
+
+def test_what_is_misspelt_in_every_line_is_guessed_for_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+    suggestion = facts.suggestion
+
+    def counted(word: str, candidates: Collection[str]) -> str | None:
+        nonlocal compared
+        compared += len(candidates)
+        return suggestion(word, candidates)
+
+    monkeypatch.setattr(facts, "suggestion", counted)
+    nodes = "NodeName=n[1-4000] CPUs=8\n"
+    partitions = "".join(f"PartitionName=p{i} Nodes=m{i}\n" for i in range(300))
+    misspelt = "".join(f"SlurmdTimeut{i}=1\n" for i in range(300))
+    head = BASE["slurm.conf"].partition("NodeName=")[0]
+    found = lint_files({**FILES, "slurm.conf": f"{head}{misspelt}{nodes}{partitions}".encode()})
+    by_code = [finding.code for finding in found]
+    assert by_code.count("unknown-key") == 300
+    assert by_code.count("unknown-node") >= 300
+    assert "did you mean SlurmdTimeout?" in next(f.message for f in found if f.code == "unknown-key")
+    assert compared <= 100_000
+
+
+@pytest.mark.parametrize("circle", [False, True])
+def test_a_long_chain_of_switches_is_followed(circle: bool) -> None:
+    count = 3000
+    first = f"SwitchName=s0 Switches=s{count - 1}\n" if circle else "SwitchName=s0 Nodes=n[1-4]\n"
+    chain = "".join(f"SwitchName=s{i} Switches=s{i - 1}\n" for i in range(1, count))
+    head = BASE["slurm.conf"].partition("NodeName=")[0]
+    slurm = (
+        f"{head}TopologyPlugin=topology/tree\nNodeName=n[1-4] CPUs=8\nPartitionName=p Nodes=ALL Default=YES\n"
+    )
+    files = {**FILES, "slurm.conf": slurm.encode(), "topology.conf": (chain + first).encode()}
+    found = codes(lint_files({name: content for name, content in files.items() if name != "gres.conf"}))
+    assert ("switch-circle" in found) == circle
+    assert "no-root-switch" not in found
 
 
 def test_time_grows_no_faster_than_the_file() -> None:
