@@ -53,6 +53,8 @@ def read_source(path: Path | str) -> Source:
         if sys.stdin is None:  # it was closed when this process started
             raise InvalidInput("cannot read stdin: it is closed")
         raw, origin, directory = sys.stdin.buffer.read(), "stdin", None
+        if not raw:
+            raise InvalidInput("stdin is empty, or was read already for another file")
     else:
         path = Path(path)
         try:

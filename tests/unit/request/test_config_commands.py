@@ -182,6 +182,12 @@ def test_stdin_can_be_read_once(tmp_path: Path) -> None:
     done = hpadmin("config", "render", "-", "--inventory", "-", "--out", tmp_path / "out")
     assert done.returncode == 2
     assert "cannot both be stdin" in done.stderr
+    words = ("--inventory", "-", "--site", "-", "--out", tmp_path / "out")
+    done = hpadmin("config", "render", GUIDE, *words, stdin=INVENTORY.read_text())
+    assert (done.returncode, done.stderr) == (
+        2,
+        "hpadmin: stdin is empty, or was read already for another file\n",
+    )
 
 
 def test_a_site_file(tmp_path: Path) -> None:
