@@ -57,7 +57,7 @@ def from_running(
 
     configuration = parse_configuration(ask("scontrol", "show", "config"))
     release = release or Release.parse(configuration.get("SLURM_VERSION", ""))
-    nodes = _nodes(ask("scontrol", "-d", "-o", "show", "nodes"))
+    nodes = _nodes(ask("scontrol", "-d", "-o", "show", "nodes"), release)
     partitions = _partitions(ask("scontrol", "-a", "-o", "show", "partitions"))
     states = "R,CF,CG,S"
     exclusive: dict[str, str] = {}
@@ -78,7 +78,7 @@ def from_running(
     return Snapshot(nodes, topologies, release, partitions, jobs, enforce)
 
 
-def _nodes(text: str) -> tuple[NodeView, ...]:
+def _nodes(text: str, release: Release) -> tuple[NodeView, ...]:
     facts = {node.name: node for node in parse_nodes(text)}
     found = []
     for record in _NODE_START.split(text):
@@ -95,6 +95,7 @@ def _nodes(text: str) -> tuple[NodeView, ...]:
                 cpus=node.cpus,
                 cpus_used=node.cpus_allocated,
                 weight=int(weight[1]) if weight else 1,
+                boot=_boot(node.state, release),
                 features=frozenset(node.features),
                 gres=parse_gres(node.gres),
                 gres_used=parse_gres(node.gres_used),
@@ -102,6 +103,12 @@ def _nodes(text: str) -> tuple[NodeView, ...]:
             )
         )
     return tuple(found)
+
+
+def _boot(state: NodeState, release: Release) -> int:
+    if state.flags & {NodeFlag.POWERED_DOWN, NodeFlag.POWERING_DOWN}:
+        return 2
+    return int(NodeFlag.POWERING_UP in state.flags and release.prefers_booted)
 
 
 def _usable(state: NodeState) -> bool:

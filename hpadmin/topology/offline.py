@@ -153,6 +153,8 @@ def _node(name: str, get: Callable[..., str], down: Record | None) -> NodeView:
         usable=not state.lower().startswith(_DOWN),
         cpus=_number(get("cpus"), sockets),
         weight=_number(get("weight"), 1),
+        # Slurm starts with its CLOUD nodes powered down.
+        boot=2 if state.upper() == "CLOUD" else 0,
         features=frozenset(part.strip() for part in get("feature").split(",") if part.strip()),
         gres=parse_gres(get("gres")),
         reason="" if down is None else printable(down.get("reason")),

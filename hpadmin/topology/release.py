@@ -44,6 +44,11 @@ class Release:
         return self >= Release(25, 5)
 
     @property
+    def prefers_booted(self) -> bool:
+        """Nodes that are up are preferred to those that power up (25.05)."""
+        return self >= Release(25, 5)
+
+    @property
     def flat_plugin(self) -> str:
         """Name of the plugin without a topology: topology/flat is fatal before 25.05."""
         return "topology/flat" if self >= Release(25, 5) else "topology/default"

@@ -11,6 +11,11 @@ from hpadmin.topology.placement.state import NodeView, Snapshot
 _Test = Callable[[NodeView], bool]
 
 
+def sched_weight(node: NodeView) -> int:
+    """Slurm's scheduling weight, by which nodes are preferred: Weight is 32 bits of it."""
+    return node.boot << 32 | node.weight
+
+
 class NodeMasks:
     """Sets of nodes of one snapshot, by what does not depend on the job."""
 
@@ -77,7 +82,7 @@ class NodeMasks:
         """Scheduling weights, lightest first, with the nodes that have them."""
         found: dict[int, list[int]] = {}
         for position, node in enumerate(self.snapshot.nodes):
-            found.setdefault(node.weight, []).append(position)
+            found.setdefault(sched_weight(node), []).append(position)
         return [(weight, mask_of(positions)) for weight, positions in sorted(found.items())]
 
     @cached_property

@@ -22,7 +22,7 @@ from hpadmin.topology.placement.block_layout import BlockLayout
 from hpadmin.topology.placement.demand import Answer, Code, Demand, Pool
 from hpadmin.topology.placement.features import matches, names_in
 from hpadmin.topology.placement.layouts import block_layout, tree_layout
-from hpadmin.topology.placement.masks import NodeMasks
+from hpadmin.topology.placement.masks import NodeMasks, sched_weight
 from hpadmin.topology.placement.retry import choose_nodes
 from hpadmin.topology.placement.room import Room
 from hpadmin.topology.placement.state import (
@@ -68,10 +68,13 @@ class Planner:
         if now.ok and now.met_switches:
             return self._start(named, now)
         ever = self._decide(request, named.name, named.topology, usable, False)
-        if ever.ok:
+        # Slurm asks of the nodes that are up only where enough of them are free, else of all (``_pick_best_nodes``).
+        everything = ever
+        if not ever.ok or free.bit_count() < request.nodes:
+            everything = self._decide(request, named.name, named.topology, eligible, False)
+        if everything.ok and ever.ok:
             why = self._explained(now, request, partition, free, now=True)
             return Placement("pending", slurm_says=self._pending_reason(now), why=why, topology=kind)
-        everything = self._decide(request, named.name, named.topology, eligible, False)
         if not everything.ok:
             why = self._explained(everything, request, partition, eligible, now=False)
             return Placement("rejected", slurm_says=_refusal(everything), why=why, topology=kind)
@@ -397,10 +400,13 @@ class Planner:
             request.spread_segments,
             request.consolidate_segments,
         )
-        pool = Pool(available, self._weights(request, available), self._cpus(now), len(self.snapshot.nodes))
         release = self.snapshot.release
         if release >= ONE_NODE_SHORTCUT and request.nodes == 1:
-            return _one_node(demand, pool)
+            # Nodes are sorted before their GPUs are looked at (``_get_one_res``).
+            return _one_node(
+                demand, Pool(available, self.masks.weights, self._cpus(now), len(self.snapshot.nodes))
+            )
+        pool = Pool(available, self._weights(request, available), self._cpus(now), len(self.snapshot.nodes))
         layout = self._layout(name, topology)
         if isinstance(layout, BlockLayout) and layout.all_nodes & available:
             return choose_nodes(
@@ -440,7 +446,7 @@ class Planner:
         found: dict[int, int] = {}
         for position in members(available):
             node = self.snapshot.nodes[position]
-            key = (node.weight << 8) + 255 - min(node.gres.get("gpu", 0), 255)
+            key = (sched_weight(node) << 8) + 255 - min(node.gres.get("gpu", 0), 255)
             found[key] = found.get(key, 0) | 1 << position
         return sorted(found.items())
 

@@ -24,6 +24,9 @@ class NodeView:
     cpus: int = 1
     cpus_used: int = 0
     weight: int = 1
+    boot: int = 0
+    """How far it is from being up: 0 is up, 1 powers up, 2 is powered down. Slurm prefers the smaller one, whatever the
+    weights are (``_set_sched_weight``, node_scheduler.c)."""
     features: frozenset[str] = frozenset()
     gres: Mapping[str, int] = field(default_factory=dict)
     """Count by name (``gpu``) and by name and type (``gpu:h100``)."""

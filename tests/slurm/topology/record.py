@@ -2,7 +2,8 @@
 
     python -m tests.slurm.topology.record 24.11 1 125 tests/unit/topology/data/placements-24.11.jsonl.gz
 
-The numbers are the first seed and the one after the last. A scenario has about twenty cases and takes some
+The numbers are the first seed and the one after the last. ``varied`` behind the file records nodes that differ and
+limits of partitions, ``topologies`` (26.05) a topology a partition. A scenario has about twenty cases and takes some
 two seconds; the whole file is written at the end."""
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from tests.support.box import Box, box
 
 ORACLE = Path(__file__).with_name("oracle.py")
 BATCH = 5
+KINDS: dict[str, dict[str, bool]] = {
+    "plain": {},
+    "varied": {"varied": True},
+    "topologies": {"two_topologies": True},
+}
 
 
 def play(machine: Box, scenarios: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -33,11 +39,11 @@ def play(machine: Box, scenarios: Iterable[dict[str, Any]]) -> Iterator[dict[str
         yield from (json.loads(line) for line in done.stdout.splitlines())
 
 
-def main(release: str, first: int, last: int, file: Path) -> None:
+def main(release: str, first: int, last: int, file: Path, kind: str = "plain") -> None:
     """Write the scenarios of these seeds with their outcomes to `file`, one a line, compressed."""
     lines = []
     with box(release) as machine:
-        wanted = (scenario(seed, Release.parse(release)) for seed in range(first, last))
+        wanted = (scenario(seed, Release.parse(release), **KINDS[kind]) for seed in range(first, last))
         for played in play(machine, wanted):
             lines.append(json.dumps(played, separators=(",", ":")) + "\n")
             sys.stderr.write(f"{len(lines)} of {last - first}\n")
@@ -46,4 +52,4 @@ def main(release: str, first: int, last: int, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), *sys.argv[5:])

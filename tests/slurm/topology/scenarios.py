@@ -26,11 +26,16 @@ CPUS = 4
 GPUS = 4
 
 
-def scenario(seed: int, release: Release, *, two_topologies: bool = False) -> dict[str, Any]:
+def scenario(
+    seed: int, release: Release, *, two_topologies: bool = False, varied: bool = False
+) -> dict[str, Any]:
     """The scenario of this seed: ``files``, ``steps``, ``seed`` and the facts of each node.
 
     With `two_topologies` (25.05 and later) partition ``part`` has a topology of its own: flat where the cluster's is
     of blocks or switches, blocks where it is flat.
+
+    With `varied` nodes differ in CPUs and GPUs, some are down from the start, and partition ``part`` has limits and may
+    give whole nodes only.
     """
     dice = random.Random(f"{seed} {release}")
     names, topology, plugin = _topology(dice, release)
@@ -45,18 +50,37 @@ def scenario(seed: int, release: Release, *, two_topologies: bool = False) -> di
         for facts in nodes.values():
             facts["weight"] = dice.choice([1, 5, 10])
     gres = dice.random() < 0.3
+    more = random.Random(f"varied {seed} {release}")
+    down: list[str] = []
+    if varied:
+        for facts in nodes.values():
+            facts["cpus"], facts["gpus"] = more.choice([2, 4, 4, 8]), more.choice([0, 2, 4, 4])
+        down = sorted(more.sample(names, len(names) // 10))
     lines = [
-        f"NodeName={name} CPUs={CPUS} State=CLOUD Weight={facts['weight']}"
+        f"NodeName={name} CPUs={facts.get('cpus', CPUS)} State=CLOUD Weight={facts['weight']}"
         + (f" Feature={','.join(facts['features'])}" if facts["features"] else "")
-        + (f" Gres=gpu:{GPUS}" if gres else "")
+        + (f" Gres=gpu:{facts.get('gpus', GPUS)}" if gres and facts.get("gpus", GPUS) else "")
+        # slurmctld looks for the address of a node that is not powered down, and waits for it.
+        + (" NodeAddr=127.0.0.1" if name in down else "")
         for name, facts in nodes.items()
     ]
+    if down:
+        lines.append(f"DownNodes={fold(down)} State=DOWN Reason=fan")
     partition = dice.sample(names, dice.randint(1, len(names)))
     topo_only = dice.random() < 0.08 and plugin == "block"
     lines.append("PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE")
     extra = " ExclusiveTopo=YES" if topo_only else ""
     if two_topologies:
         extra += " Topology=own"
+    limits: dict[str, Any] = {}
+    if varied:
+        limits = {
+            "whole": more.random() < 0.4,
+            "max_nodes": more.choice([None, 2, 4]),
+            "min_nodes": more.choice([0, 0, 1, 2]),
+        }
+        extra += " OverSubscribe=EXCLUSIVE" if limits["whole"] else ""
+        extra += f" MaxNodes={limits['max_nodes'] or 'UNLIMITED'} MinNodes={limits['min_nodes']}"
     lines.append(f"PartitionName=part Nodes={fold(sorted(partition))} MaxTime=INFINITE{extra}")
     files = {}
     if two_topologies:
@@ -85,6 +109,8 @@ def scenario(seed: int, release: Release, *, two_topologies: bool = False) -> di
         "gres": gres,
         "partition": sorted(partition),
         "exclusive_topo_partition": topo_only,
+        "partition_limits": limits,
+        "down": down,
         "partition_topology": {"part": "own"} if two_topologies else {},
         "files": files,
         "steps": _steps(dice, names, plugin, gres, release),

@@ -27,6 +27,18 @@ def test_agrees_with_slurmctld_now(slurm: Box, release: str, capsys: pytest.Capt
     assert tally.disagreements == [], f"seed {seed}"
 
 
+def test_agrees_where_nodes_differ_and_some_are_down(
+    slurm: Box, release: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed = 3_000_000 + secrets.randbelow(1_000_000)
+    wanted = (scenario(seed + number, Release.parse(release), varied=True) for number in range(3))
+    tally = Tally()
+    replay(play(slurm, wanted), tally)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{tally.report(f'nodes that differ, slurmctld {release}, seeds from {seed}')}\n")
+    assert tally.disagreements == [], f"seed {seed}"
+
+
 def test_agrees_where_partitions_have_topologies_of_their_own(
     slurm26: Box, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ from tests.unit.topology.replay import Tally, parse
 pytestmark = pytest.mark.slurm
 
 CONF = """\
-NodeName=n[1-8] CPUs=4 State=CLOUD Feature=a
+NodeName=n[1-8] CPUs=4 State=CLOUD Feature=a NodeAddr=127.0.0.[1-8]
 DownNodes=n8 State=DOWN Reason=fan
 PartitionName=all Nodes=ALL MaxTime=INFINITE
 PartitionName=most Nodes=ALL MaxNodes=2 MaxTime=INFINITE

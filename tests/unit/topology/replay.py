@@ -111,7 +111,8 @@ def _replay(scenario: Mapping[str, Any], tally: Tally) -> None:
         blocks.update(dict.fromkeys(unit.nodes, unit.name))
     as_written = scenario["plugin"] == "block" and not release.reads_yaml
     order = table_order(scenario["nodes"], as_written=as_written)
-    drained: set[str] = set()
+    limits = scenario.get("partition_limits", {})
+    drained: set[str] = set(scenario.get("down", ()))
     jobs: list[tuple[JobView, dict[str, int]]] = []
     classes: Counter[str] = Counter()
     for number, step in enumerate(scenario["steps"]):
@@ -132,6 +133,7 @@ def _replay(scenario: Mapping[str, Any], tally: Tally) -> None:
                     "part",
                     frozenset(scenario["partition"]),
                     exclusive_topo=scenario["exclusive_topo_partition"],
+                    **limits,
                 ),
             ),
             tuple(job for job, _ in jobs),
@@ -148,7 +150,7 @@ def _replay(scenario: Mapping[str, Any], tally: Tally) -> None:
                     JobView(
                         str(number),
                         frozenset(expand(outcome["nodes"])),
-                        whole=request.whole,
+                        whole=request.whole or bool(limits.get("whole") and request.partition == "part"),
                         exclusive_topo=request.exclusive_topo or partition_topo,
                         partition=request.partition or "all",
                     ),
@@ -163,15 +165,17 @@ def _node(
     facts = scenario["nodes"][name]
     here = [(job, gres) for job, gres in jobs if name in job.nodes]
     whole = any(job.whole for job, _ in here)
+    cpus, gpus = facts.get("cpus", CPUS), facts.get("gpus", GPUS) if scenario["gres"] else 0
     return NodeView(
         name,
         usable=name not in drained,
-        cpus=CPUS,
-        cpus_used=CPUS if whole else len(here),
+        cpus=cpus,
+        cpus_used=cpus if whole else len(here),
         weight=facts["weight"],
+        boot=0 if name in scenario.get("down", ()) else 2,
         features=frozenset(facts["features"]),
-        gres={"gpu": GPUS} if scenario["gres"] else {},
-        gres_used={"gpu": GPUS if whole else sum(gres.get("gpu", 0) for _, gres in here)},
+        gres={"gpu": gpus} if gpus else {},
+        gres_used={"gpu": gpus if whole else sum(gres.get("gpu", 0) for _, gres in here)},
     )
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pytest
 
 from hpadmin.errors import InvalidInput
+from hpadmin.slurm.command import Completed
 from hpadmin.topology.graph import BlockTopology, FlatTopology, TreeTopology
-from hpadmin.topology.live import parse_topology
+from hpadmin.topology.live import from_running, parse_topology
 from hpadmin.topology.offline import folder_reader, from_configuration
 from hpadmin.topology.placement import Planner, Request
 from hpadmin.topology.release import Release
@@ -124,3 +127,60 @@ def test_limits_of_partitions_and_down_nodes_are_read() -> None:
     assert snapshot.enforce_part_limits
     b2 = snapshot.nodes[1]
     assert (b2.state, b2.usable, b2.reason) == ("DOWN", False, "fan")
+
+
+def test_cloud_nodes_are_powered_down_until_a_job_wants_them() -> None:
+    conf = b"NodeName=c1 State=CLOUD\nNodeName=n1 Weight=50\nPartitionName=p Nodes=ALL Default=YES\n"
+    snapshot = from_configuration(folder_reader({"slurm.conf": conf}), OLD)
+    assert {node.name: node.boot for node in snapshot.nodes} == {"c1": 2, "n1": 0}
+    assert Planner(snapshot).place(Request(1)).nodes == ("n1",)
+
+
+@pytest.mark.parametrize(
+    ("state", "release", "boot"),
+    [
+        ("IDLE+CLOUD+POWERED_DOWN", OLD, 2),
+        ("IDLE+CLOUD+POWERING_DOWN", NEW, 2),
+        ("MIXED+CLOUD+POWERING_UP", OLD, 0),
+        ("MIXED+CLOUD+POWERING_UP", NEW, 1),
+        ("IDLE+CLOUD", NEW, 0),
+    ],
+)
+def test_power_states_of_a_running_slurm(state: str, release: Release, boot: int) -> None:
+    snapshot = from_running(Answers(state), lambda folder: folder_reader({}), release=release)
+    assert [node.boot for node in snapshot.nodes] == [boot]
+
+
+def test_limits_of_partitions_of_a_running_slurm() -> None:
+    snapshot = from_running(Answers("IDLE"), lambda folder: folder_reader({}), release=OLD)
+    [only] = snapshot.partitions
+    assert (only.default, only.min_nodes, only.max_nodes, only.state) == (True, 1, 3, "DOWN")
+    assert snapshot.enforce_part_limits
+
+
+class Answers:
+    """What the commands of a Slurm with one node in `state` print."""
+
+    def __init__(self, state: str) -> None:
+        self.state = state
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        asked = " ".join(argv)
+        said = ""
+        if asked.endswith("show config"):
+            said = "Configuration data as of now\nClusterName = t\nSLURM_VERSION = 24.11.5\nEnforcePartLimits = ALL\n"
+        elif asked.endswith("show nodes"):
+            said = (
+                "NodeName=n1 CPUAlloc=0 CPUEfctv=4 CPUTot=4 CPULoad=0.00 AvailableFeatures=(null) Gres=(null) "
+                f"State={self.state} Weight=1 Partitions=p CurrentWatts=0 AveWatts=0\n"
+            )
+        elif asked.endswith("show partitions"):
+            said = "PartitionName=p Default=YES MaxNodes=3 MinNodes=1 Nodes=n1 State=DOWN TotalNodes=1\n"
+        return Completed(tuple(argv), 0, said, "")

@@ -285,6 +285,23 @@ def test_a_required_node_that_is_down_is_waited_for_before_its_gres_are_looked_a
     ]
 
 
+def test_nodes_that_are_up_come_before_those_that_must_boot() -> None:
+    """Whatever their weights are."""
+    boots = {"n1": 2, "n2": 1, "n3": 2, "n4": 0}
+    nodes = tuple(NodeView(name, boot=boot, weight=9 if boot == 0 else 1) for name, boot in boots.items())
+    planner = Planner(replace(flat(), nodes=nodes))
+    placed = [planner.place(Request(count, whole=True)).nodes for count in (1, 2, 3)]
+    assert placed == [("n4",), ("n2", "n4"), ("n1", "n2", "n4")]
+
+
+@pytest.mark.parametrize(("release", "node"), [("24.11", "n2"), ("26.05", "n1")])
+def test_more_gpus_come_first_but_not_for_a_job_of_one_node_on_26_05(release: str, node: str) -> None:
+    nodes = tuple(NodeView(f"n{one}", gres={"gpu": gpus}) for one, gpus in ((1, 2), (2, 4), (3, 2), (4, 4)))
+    planner = Planner(replace(flat(), nodes=nodes, release=Release.parse(release)))
+    assert planner.place(Request(1, whole=True, gres={"gpu": 1})).nodes == (node,)
+    assert planner.place(Request(2, whole=True, gres={"gpu": 1})).nodes == ("n2", "n4")
+
+
 def test_down_nodes_are_not_used_and_keep_nobody_out() -> None:
     snapshot = with_down(guide().snapshot, ["ultraserver2-0"])
     alone = Planner(snapshot).place(Request(17, exclusive_topo=True))

@@ -6,6 +6,7 @@ import gzip
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,14 @@ from tests.unit.topology.replay import Tally, replay
 DATA = Path(__file__).with_name("data")
 
 
+def recorded(name: str) -> list[dict[str, Any]]:
+    with gzip.open(DATA / f"{name}.jsonl.gz", "rt") as file:
+        return [json.loads(line) for line in file]
+
+
 @pytest.mark.parametrize("release", ["24.11", "26.05"])
 def test_agrees_with_slurmctld(release: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with gzip.open(DATA / f"placements-{release}.jsonl.gz", "rt") as file:
-        scenarios = [json.loads(line) for line in file]
+    scenarios = recorded(f"placements-{release}")
     tally = Tally()
     replay(scenarios, tally)
     with capsys.disabled():
@@ -29,3 +34,14 @@ def test_agrees_with_slurmctld(release: str, capsys: pytest.CaptureFixture[str])
     assert tally.can_run == tally.cases
     assert tally.same_blocks == tally.started
     assert tally.same_nodes >= 0.99 * tally.started
+
+
+@pytest.mark.parametrize("name", ["varied-24.11", "varied-26.05"])
+def test_agrees_where_nodes_or_topologies_differ(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nodes of several sizes, some down from the start, and partitions with limits; a topology a partition."""
+    tally = Tally()
+    replay(recorded(f"placements-{name}"), tally)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{tally.report(name)}\n")
+    assert tally.cases >= 300
+    assert tally.disagreements == []
