@@ -163,15 +163,18 @@ def apply(
 def drift(context: click.Context, conf_dir: Path, state_dir: Path, output: str) -> None:
     """Show what the files on disk say otherwise than was last applied. Exit code 4 when there is any."""
     from hpadmin.configure import compare, folder
+    from hpadmin.configure import plan as planning
     from hpadmin.errors import InvalidInput
 
     history = _history(state_dir, conf_dir)
-    base = history.base()
-    if base is None:
+    current = history.current()
+    if current is None:
         raise InvalidInput(
             f"nothing was applied to {conf_dir} yet", hint="hpadmin config apply makes the first application"
         )
-    found = compare.drift(base, folder.read(conf_dir, base))
+    base = history.wanted(current)
+    release = current.release or planning.release_of(None, _live(history))
+    found = compare.drift(base, folder.read(conf_dir, base), release=release)
     if output == "json":
         from admin_cli.config_show import finding_json
 
@@ -188,11 +191,13 @@ def drift(context: click.Context, conf_dir: Path, state_dir: Path, output: str) 
 @output_option
 def history(conf_dir: Path, state_dir: Path, output: str) -> None:
     """List every application: when, by whom, of what, and how it ended."""
-    revisions = _history(state_dir, conf_dir).revisions()
+    entries = _history(state_dir, conf_dir).entries()
     if output == "json":
-        print_json({"revisions": [revision.to_json() for revision in revisions]})
+        from admin_cli.config_show import history_json
+
+        print_json(history_json(entries))
     else:
-        print_revisions(revisions)
+        print_revisions(entries)
 
 
 @click.command()

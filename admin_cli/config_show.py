@@ -9,11 +9,10 @@ import click
 
 from admin_cli.report import print_table, say
 from hpadmin.configure.secrecy import shown
-from hpadmin.model import Strategy
 
 if TYPE_CHECKING:
     from hpadmin.configure.compare import Finding
-    from hpadmin.configure.history import Revision
+    from hpadmin.configure.history import Revision, Unreadable
     from hpadmin.configure.plan import Change, Plan
     from hpadmin.configure.stakes import Stake
 
@@ -105,7 +104,7 @@ def print_changes(plan: Plan) -> None:
             f"    on disk {_short(shown(conflict.setting, conflict.site), 'removed')}, "
             f"in the request {_short(shown(conflict.setting, conflict.request))}: {conflict.rule}"
         )
-    if plan.blocking and plan.strategy is Strategy.MERGE:
+    if plan.blocking and plan.strategy.value == "Merge":
         click.secho("Lines of the site that name nodes which the request removes:", fg="red", bold=True)
         print_drift(plan.blocking)
         click.echo(
@@ -151,22 +150,42 @@ def print_drift(findings: Iterable[Finding]) -> None:
         say("no drift")
 
 
-def print_revisions(revisions: Sequence[Revision]) -> None:
+def history_json(entries: Sequence[Revision | Unreadable]) -> dict[str, Any]:
+    """The history as JSON data."""
+    from hpadmin.configure.history import Revision, Unreadable
+
+    return {
+        "revisions": [entry.to_json() for entry in entries if isinstance(entry, Revision)],
+        "unreadable": [
+            {"number": entry.number, "path": str(entry.path), "reason": entry.reason}
+            for entry in entries
+            if isinstance(entry, Unreadable)
+        ],
+    }
+
+
+def print_revisions(entries: Sequence[Revision | Unreadable]) -> None:
     """Print the history as a table."""
-    rows = [
-        (
-            revision.number,
-            revision.started,
-            revision.user,
-            revision.command,
-            revision.strategy,
-            revision.result.value,
-            ",".join(record.name for record in revision.files) or "-",
-            _short(revision.detail, "", 60),
-        )
-        for revision in revisions
-    ]
-    print_table(("REVISION", "STARTED", "USER", "COMMAND", "STRATEGY", "RESULT", "FILES", "DETAIL"), rows)
+    from hpadmin.configure.history import Unreadable
+
+    print_table(
+        ("REVISION", "STARTED", "USER", "COMMAND", "STRATEGY", "RESULT", "FILES", "DETAIL"),
+        [
+            (entry.number, "-", "-", "-", "-", "unreadable", "-", f"{entry.path}: {entry.reason}")
+            if isinstance(entry, Unreadable)
+            else (
+                entry.number,
+                entry.started,
+                entry.user,
+                entry.command,
+                entry.strategy,
+                entry.result.value,
+                ",".join(record.name for record in entry.files) or "-",
+                _short(entry.detail, "", 60),
+            )
+            for entry in entries
+        ],
+    )
 
 
 def print_outcome(revision: Revision) -> None:

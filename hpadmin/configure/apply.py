@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import shutil
 import socket
@@ -83,7 +84,8 @@ def recover(
 
 
 def _left_behind(history: History) -> list[Revision]:
-    """The records that a run left something to do of."""
+    """The records that a run left something to do of. Raises OperationFailed where the last cannot be read."""
+    history.unfinished()
     return [entry for entry in history.revisions() if entry.fence_left or entry.result is Result.UNFINISHED]
 
 
@@ -304,6 +306,7 @@ def _draft(plan: Plan, order: Order, records: tuple[FileRecord, ...], *, reconfi
             f"{each.setting}: {secrecy.shown(each.setting, each.found) or 'removed'}" for each in plan.lost
         ),
         conflicts=tuple(map(_in_words, plan.conflicts)),
+        release=plan.release,
     )
 
 
@@ -316,13 +319,13 @@ def _in_words(conflict: Conflict) -> str:
 def plan_rollback(history: History, number: int | None, live: Live | None) -> tuple[Revision, Plan]:
     """Plan the return to revision `number`; None means the files before the current ones.
 
-    Raises InvalidInput where there is no such revision, or its files never became the configuration.
+    Raises InvalidInput where there is no such revision, or its files never became the configuration, and
+    OperationFailed where a record that is needed cannot be read.
     """
-    used = [revision for revision in history.revisions() if revision.result.on_disk]
     if number is None:
-        if len(used) < 2:
+        target = next(itertools.islice(history.on_disk(), 1, None), None)
+        if target is None:
             raise InvalidInput("there is no earlier application to go back to")
-        target = used[-2]
     else:
         target = history.get(number)
         if not target.result.on_disk:
@@ -331,7 +334,8 @@ def plan_rollback(history: History, number: int | None, live: Live | None) -> tu
                 hint="hpadmin config history lists all",
             )
     files, wanted = history.files(target), history.wanted(target)
-    governed = {name for revision in used for name in (record.name for record in revision.files)}
+    used = (revision for revision in history.revisions() if revision.result.on_disk)
+    governed = {record.name for revision in used for record in revision.files}
     last = history.base()
     disk = folder.read(history.conf_dir, {*files, *governed})
     made = planning.going_back(
@@ -342,6 +346,7 @@ def plan_rollback(history: History, number: int | None, live: Live | None) -> tu
         governed=governed,
         live=live,
         exposed=folder.exposed(history.conf_dir, files),
-        release=f"{live.release[0]}.{live.release[1]:02}" if live else "24.11",
+        # By what reads them now; since the last application the cluster may have been upgraded.
+        release=live.version if live else planning.release_of(history.current(), None),
     )
     return target, made

@@ -24,7 +24,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -131,6 +131,8 @@ class Revision:
     conflicts: tuple[str, ...] = ()
     """True conflicts, and how each was resolved."""
     fence: Fence = field(default_factory=Fence)
+    release: str = ""
+    """Slurm release that its files were judged by, such as 24.11; empty in records from before that was kept."""
     fence_left: bool = False
     """Slurm did not answer when the fence was to be opened: the next run opens it."""
 
@@ -139,25 +141,77 @@ class Revision:
         return {"format": FORMAT, **dataclasses.asdict(self)}
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Revision:
-        """Read `to_json`'s form. Raises ValueError, KeyError or TypeError where it is none."""
-        if data["format"] != FORMAT:
-            raise ValueError(f"its format is {data['format']}, this hpadmin knows {FORMAT}")
-        known = {entry.name for entry in dataclasses.fields(Revision)}
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in data.items()
-            if key in known
-        }
-        fence = values["fence"]
-        values["files"] = tuple(FileRecord(**entry) for entry in values["files"])
-        values["result"] = Result(values["result"])
-        values["phase"] = Phase(values["phase"])
-        values["fence"] = Fence(
-            nodes=tuple(fence["nodes"]),
-            partitions=tuple((name, state) for name, state in fence["partitions"]),
-        )
+    def from_json(data: Any) -> Revision:
+        """Read `to_json`'s form. Raises ValueError, saying why, where it is none."""
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            found = data.get("format") if isinstance(data, dict) else None
+            raise ValueError(f"its format is {found}, this hpadmin knows {FORMAT}")
+        values = _values(Revision, data)
+        files, fence = data.get("files"), data.get("fence")
+        if not isinstance(files, list) or not isinstance(fence, dict):
+            raise ValueError("files or fence is missing, or of the wrong kind")
+        values["files"] = tuple(FileRecord(**_values(FileRecord, entry)) for entry in files)
+        closed = fence.get("partitions", [])
+        if not isinstance(closed, list) or not all(
+            isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
+            for pair in closed
+        ):
+            raise ValueError("fence.partitions is of the wrong kind")
+        nodes = _values(Fence, fence).get("nodes", ())
+        values["fence"] = Fence(nodes, tuple((name, state) for name, state in closed))
+        values["result"] = Result(str(data.get("result")))
+        values["phase"] = Phase(str(data.get("phase")))
+        for time in ("started", "finished"):
+            if values.get(time) or (time == "started" or values["result"] is not Result.UNFINISHED):
+                datetime.fromisoformat(values.get(time, ""))
         return Revision(**values)
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "str | None": lambda value: value is None or isinstance(value, str),
+    "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "bool": lambda value: isinstance(value, bool),
+    "tuple[str, ...]": lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+}
+"""The simple kinds of fields, as they are annotated, and which JSON values are of them."""
+
+
+def _values(kind: type[Any], data: Any) -> dict[str, Any]:
+    """Return the fields of simple kinds that `data` has. Raises ValueError where one is missing or of another kind."""
+    if not isinstance(data, dict):
+        raise ValueError(f"an entry is no {kind.__name__}")
+    found: dict[str, Any] = {}
+    for entry in dataclasses.fields(kind):
+        fits = _KINDS.get(str(entry.type))
+        if fits is None:
+            continue
+        if entry.name not in data:
+            if entry.default is dataclasses.MISSING:
+                raise ValueError(f"{entry.name} is missing")
+            continue
+        value = data[entry.name]
+        if not fits(value):
+            raise ValueError(f"{entry.name} is of the wrong kind: {value!r}")
+        found[entry.name] = tuple(value) if isinstance(value, list) else value
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A revision whose record is damaged, or was written by a later hpadmin."""
+
+    number: int
+    path: Path
+    reason: str
+
+    def error(self) -> OperationFailed:
+        """What to raise where the record is needed."""
+        return OperationFailed(
+            f"the record of revision {self.number} cannot be read: {self.path}: {self.reason}",
+            hint=f"put {self.path.name} back from a backup, or use the hpadmin that wrote it; without either move "
+            f"{self.path.parent} away: then the revision before it counts as the last one",
+        )
 
 
 def now() -> str:
@@ -184,27 +238,44 @@ class History:
         self.folder = state_dir / "configuration" / quote(str(conf_dir.resolve()), safe="")
         self._revisions = self.folder / "revisions"
 
-    def revisions(self) -> tuple[Revision, ...]:
-        """Return every revision, oldest first. Raises OperationFailed where a record cannot be read."""
+    def entries(self) -> tuple[Revision | Unreadable, ...]:
+        """Return every revision, oldest first, those too whose record cannot be read."""
         return tuple(self._read(number) for number in self._numbers())
 
+    def revisions(self) -> tuple[Revision, ...]:
+        """Return every revision whose record can be read, oldest first."""
+        return tuple(entry for entry in self.entries() if isinstance(entry, Revision))
+
     def get(self, number: int) -> Revision:
-        """Return one revision; raise InvalidInput when there is none of that number."""
+        """Return one revision; raise InvalidInput when there is none of that number, OperationFailed when its
+        record cannot be read."""
         if number not in self._numbers():
             raise InvalidInput(
                 f"there is no revision {number} of {self.conf_dir}",
                 hint="hpadmin config history lists those there are",
             )
-        return self._read(number)
+        return _readable(self._read(number))
+
+    def on_disk(self) -> Iterator[Revision]:
+        """Yield the revisions whose files became the configuration, the last first.
+
+        Raises OperationFailed at a record that cannot be read: nobody knows whether it is one of them.
+        """
+        for number in reversed(self._numbers()):
+            revision = _readable(self._read(number))
+            if revision.result.on_disk:
+                yield revision
 
     def current(self) -> Revision | None:
-        """The last revision whose files became the configuration; None before the first."""
-        return next((entry for entry in reversed(self.revisions()) if entry.result.on_disk), None)
+        """The last revision whose files became the configuration; None before the first. Raises OperationFailed
+        where a record after it cannot be read."""
+        return next(self.on_disk(), None)
 
     def unfinished(self) -> Revision | None:
-        """The revision of a run that is under way or was killed; None where there is none."""
+        """The revision of a run that is under way or was killed; None where there is none. Raises OperationFailed
+        where the last record cannot be read."""
         numbers = self._numbers()
-        last = self._read(numbers[-1]) if numbers else None
+        last = _readable(self._read(numbers[-1])) if numbers else None
         return last if last is not None and last.result is Result.UNFINISHED else None
 
     def files(self, revision: Revision) -> dict[str, bytes]:
@@ -313,14 +384,15 @@ class History:
             return ()
         return tuple(sorted(int(path.name) for path in self._revisions.iterdir() if path.name.isdigit()))
 
-    def _read(self, number: int) -> Revision:
+    def _read(self, number: int) -> Revision | Unreadable:
         path = self._folder(number) / "record.json"
         try:
-            return Revision.from_json(json.loads(path.read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OperationFailed(
-                f"the record of revision {number} cannot be read: {path}: {error}"
-            ) from error
+            revision = Revision.from_json(json.loads(path.read_bytes()))
+            if revision.number != number:
+                raise ValueError(f"it is that of revision {revision.number}")
+        except (OSError, ValueError, RecursionError) as error:
+            return Unreadable(number, path, str(error))
+        return revision
 
     def _contents(self, revision: Revision, side: str) -> dict[str, bytes]:
         folder = self._folder(revision.number) / side
@@ -330,6 +402,12 @@ class History:
             raise OperationFailed(
                 f"the files of revision {revision.number} cannot be read: {error}"
             ) from error
+
+
+def _readable(entry: Revision | Unreadable) -> Revision:
+    if isinstance(entry, Unreadable):
+        raise entry.error()
+    return entry
 
 
 def _private(folder: Path) -> None:

@@ -65,6 +65,11 @@ class Live:
     reservations: tuple[ReservationInfo, ...]
 
     @property
+    def version(self) -> str:
+        """The release in words, such as 24.11."""
+        return f"{self.release[0]}.{self.release[1]:02}"
+
+    @property
     def runs_the_files(self) -> bool:
         """slurmctld's slurm.conf is, byte for byte, the one on disk (`HASH_VAL` of ``scontrol show config``)."""
         return self.settings.get("HASH_VAL", "").startswith("Match")

@@ -50,6 +50,8 @@ class Plan:
     """An application that could be carried out, or why it cannot."""
 
     strategy: Strategy
+    release: str
+    """Slurm release that the files are judged by, such as 24.11."""
     changes: tuple[Change, ...]
     files: Mapping[str, bytes]
     """Every governed file with its content to be. Empty where drift blocks."""
@@ -135,6 +137,7 @@ def make(
     return _plan(
         Plan(
             strategy=strategy,
+            release=release,
             changes=(),
             files=outcome.files,
             removed=outcome.removed,
@@ -176,6 +179,7 @@ def going_back(
     drift = combine(Strategy.OVERWRITE, last=last, disk=disk, wanted=files, release=release, loader=loader)
     plan = Plan(
         strategy=Strategy.OVERWRITE,
+        release=release,
         changes=(),
         files=files,
         removed=tuple(sorted(name for name in governed if name in disk and name not in files)),
@@ -196,6 +200,13 @@ def going_back(
 
 def _governed(exposed: Mapping[str, int] | None, files: Collection[str]) -> dict[str, int]:
     return {name: mode for name, mode in (exposed or {}).items() if name in files}
+
+
+def release_of(current: Revision | None, live: Live | None) -> str:
+    """Return the Slurm release of a cluster: that of the last application, else of what runs, else 24.11."""
+    if current is not None and current.release:
+        return current.release
+    return live.version if live else "24.11"
 
 
 def is_untold(current: Revision | None, live: Live | None) -> bool:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hpadmin.configure import atomic
 from hpadmin.configure.desired import file_mode
-from hpadmin.configure.history import Fence, History, Result, Revision
+from hpadmin.configure.history import Fence, History, Result, Revision, Unreadable
 from hpadmin.configure.transaction import JobsAtStake, Transaction, Verified, file_records
 from hpadmin.errors import OperationFailed
 
@@ -320,6 +322,94 @@ def test_what_somebody_else_writes_meanwhile_is_not_overwritten(history: History
     with pytest.raises(OperationFailed, match=r"somebody else changed cgroup\.conf meanwhile"):
         apply(history, FakeSlurm(), step)
     assert on_disk(history.conf_dir) == {**BEFORE, "cgroup.conf": b"by hand\n"}
+
+
+def damage(history: History, number: int, text: str) -> None:
+    (history.folder / "revisions" / f"{number:06d}" / "record.json").write_text(text)
+
+
+def recorded(history: History, number: int) -> dict[str, Any]:
+    text = (history.folder / "revisions" / f"{number:06d}" / "record.json").read_text()
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def twice(history: History) -> None:
+    apply(history, FakeSlurm())
+    write(history.conf_dir, BEFORE)
+    apply(history, FakeSlurm())
+
+
+def test_a_damaged_record_of_before_stops_nobody(history: History) -> None:
+    twice(history)
+    damage(history, 1, "{")
+    damaged, last = history.entries()
+    assert isinstance(damaged, Unreadable)
+    assert history.revisions() == (last,)
+    assert history.current() == last
+    assert history.base() == AFTER
+    assert history.unfinished() is None
+    apply(history, FakeSlurm())
+    assert history.revisions()[-1].number == 3
+    with pytest.raises(OperationFailed, match="the record of revision 1 cannot be read") as refused:
+        history.get(1)
+    assert "move" in refused.value.hint
+
+
+def test_a_damaged_record_that_may_be_the_last_application_is_not_passed_over(history: History) -> None:
+    twice(history)
+    damage(history, 2, "{}")
+    for look in (history.current, history.base, history.unfinished):
+        with pytest.raises(OperationFailed, match=r"revision 2 cannot be read: .*its format is None"):
+            look()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"number": 7}, "it is that of revision 7"),
+        ({"number": "1"}, "number is of the wrong kind"),
+        ({"started": "yesterday"}, "yesterday"),
+        ({"finished": 5}, "finished is of the wrong kind"),
+        ({"finished": ""}, "Invalid isoformat string"),
+        ({"result": ["applied"]}, "not a valid Result"),
+        ({"files": {}}, "files or fence"),
+        ({"files": [3]}, "no FileRecord"),
+        ({"files": [{"name": "slurm.conf"}]}, "before is missing"),
+        ({"fence": []}, "files or fence"),
+        ({"fence": {"nodes": [1]}}, "nodes is of the wrong kind"),
+        ({"fence": {"partitions": ["up"]}}, "fence.partitions"),
+        ({"waiting_nodes": "n1"}, "waiting_nodes is of the wrong kind"),
+        ({"reconfigure": "yes"}, "reconfigure is of the wrong kind"),
+        ({"format": 2}, "its format is 2, this hpadmin knows 1"),
+    ],
+)
+def test_a_record_of_another_form_is_unreadable_and_says_why(
+    history: History, change: dict[str, Any], reason: str
+) -> None:
+    apply(history, FakeSlurm())
+    damage(history, 1, json.dumps({**recorded(history, 1), **change}))
+    (entry,) = history.entries()
+    assert isinstance(entry, Unreadable)
+    assert reason in entry.reason
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"x"', "[" * 100_000, "\udcff"])
+def test_any_text_is_at_worst_unreadable(history: History, text: str) -> None:
+    apply(history, FakeSlurm())
+    path = history.folder / "revisions" / "000001" / "record.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert isinstance(history.entries()[0], Unreadable)
+
+
+def test_a_record_without_release_or_links_is_read(history: History) -> None:
+    closed = apply(history, FakeSlurm())
+    old = recorded(history, 1)
+    del old["release"]
+    for entry in old["files"]:
+        del entry["link"]
+    damage(history, 1, json.dumps(old))
+    assert history.revisions() == (closed,)
 
 
 def test_without_reconfigure_slurm_is_not_asked(history: History) -> None:

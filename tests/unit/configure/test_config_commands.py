@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from admin_cli.root import root
+from hpadmin.configure.history import History, Revision, now
+from hpadmin.configure.history import Result as Written
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
@@ -217,3 +220,54 @@ def test_drift_before_anything_was_applied_is_a_question_without_an_answer(site:
     done = site.run("drift")
     assert done.exit_code == 2
     assert "nothing was applied" in done.stderr
+
+
+@pytest.mark.parametrize(("release", "exit_code"), [("24.11", 4), ("25.05", 0), ("", 4)])
+def test_drift_is_judged_by_the_release_of_the_last_application(
+    site: Site, release: str, exit_code: int
+) -> None:
+    conf = "ClusterName=c\nTopologyPlugin=topology/block\nNodeName=n1 CPUs=1\nNodeName=n2 CPUs=1\n"
+    swapped = "ClusterName=c\nTopologyPlugin=topology/block\nNodeName=n2 CPUs=1\nNodeName=n1 CPUs=1\n"
+    (site.conf / "slurm.conf").write_text(swapped)
+    history = History(site.folder / "state", site.conf)
+    revision = Revision(
+        0,
+        "apply",
+        "Managed",
+        "ada",
+        "ctl",
+        1,
+        now(),
+        reconfigure=False,
+        result=Written.WRITTEN,
+        finished=now(),
+    )
+    with history.lock("apply"):
+        history.create(
+            dataclasses.replace(revision, release=release),
+            before={},
+            after={"slurm.conf": conf.encode()},
+            wanted={"slurm.conf": conf.encode()},
+        )
+    assert site.run("drift").exit_code == exit_code
+
+
+def test_an_application_records_its_release(applied: Site) -> None:
+    assert [revision["release"] for revision in applied.revisions()] == ["24.11"]
+
+
+def test_a_damaged_record_is_listed_and_old_ones_stand_in_nobodys_way(applied: Site) -> None:
+    (record,) = applied.folder.glob("state/**/000001/record.json")
+    applied.request["InstanceGroups"][-1]["SlurmConfig"]["PartitionNames"] = ["another"]
+    assert applied.apply().exit_code == 0
+    record.write_text("{")
+    listed = applied.run("history")
+    assert listed.exit_code == 0
+    assert "unreadable" in listed.stdout.splitlines()[1]
+    found = json.loads(applied.run("history", "-o", "json").stdout)
+    assert [entry["number"] for entry in found["unreadable"]] == [1]
+    assert applied.run("drift").exit_code == 0
+    assert applied.for_request("plan").exit_code == 0
+    back = applied.run("rollback", "--yes", "--no-reconfigure")
+    assert back.exit_code == 1
+    assert "the record of revision 1 cannot be read" in back.output
