@@ -49,7 +49,7 @@ def merge_ordered(
     (`in_place`), and a new one comes behind the one before it in the request, or before the one behind it. Elements
     of one `identity` are one thing: a controller with another address. `base` is None where nothing was applied.
     """
-    before = list(base or ())
+    before, wanted = list(dict.fromkeys(base or ())), list(dict.fromkeys(wanted))
     gone = [name for name in before if name not in wanted and name in site]
     new = [name for name in wanted if name not in before and name not in site]
     renamed: dict[str, str] = {}
@@ -71,7 +71,7 @@ def merge_ordered(
     gone = [name for name in gone if name not in renamed]
     current = [renamed.get(name, name) for name in dict.fromkeys(site) if name not in gone]
     before = [renamed.get(name, name) for name in before]
-    lands, clash = order_lands(base and before, current, wanted, request_wins=request_wins)
+    lands, clash = order_lands(None if base is None else before, current, wanted, request_wins=request_wins)
     if clash is not None:
         clashes.append(clash)
     order: list[tuple[str, str]] = []

@@ -228,6 +228,12 @@ def merged(last: str | None, disk: str, wanted: str, *, file: str = "slurm.conf"
             "Epilog=/c\nEpilog=/d\nEpilog=/s\n",
         ),
         (None, "Prolog=/s\n", "Prolog=/a\nProlog=/b\n", "Prolog=/a\nProlog=/b\nProlog=/s\n"),
+        (
+            "Prolog=/a\n",
+            "Prolog=/a\n# c\n",
+            "Prolog=/b\nProlog=/b\nProlog=/a\n",
+            "Prolog=/b\nProlog=/a\n# c\n",
+        ),
     ],
 )
 def test_programs_that_accumulate_land_once_and_in_order(
