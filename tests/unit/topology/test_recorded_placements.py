@@ -36,7 +36,7 @@ def test_agrees_with_slurmctld(release: str, capsys: pytest.CaptureFixture[str])
     assert tally.same_nodes >= 0.99 * tally.started
 
 
-@pytest.mark.parametrize("name", ["varied-24.11", "varied-26.05"])
+@pytest.mark.parametrize("name", ["varied-24.11", "varied-26.05", "topologies-26.05"])
 def test_agrees_where_nodes_or_topologies_differ(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Nodes of several sizes, some down from the start, and partitions with limits; a topology a partition."""
     tally = Tally()
