@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -405,6 +406,25 @@ def test_supervisors_of_one_job_change_it_one_after_the_other(tmp_path: Path) ->
         with gives_up._alone():
             assert list(tmp_path.iterdir()), "the lock stays with whoever has it"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock, calls = tmp_path / f".auto-resume-{os.getuid()}-82.lock", fcntl.flock, list[int]()
+
+    def late(descriptor: int, how: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:  # whoever had the lock is done, and the next has made the file anew
+            path.unlink()
+            path.touch()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with OwnJob(Commands(), 82, locks=tmp_path)._alone(), path.open() as other:
+        assert len(calls) == 2
+        with pytest.raises(BlockingIOError):
+            lock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @dataclass
