@@ -64,3 +64,21 @@ def test_an_input_that_is_consumed_is_said_to_be(slurm: Cluster) -> None:
     text = slurm.wait_output("pipe", "exit 0\n", 240)
     assert "Standard input is a pipe: what the step has read of it does not come again." in text
     assert "start 1\nend\n" in text
+
+
+def test_a_job_that_is_suspended_does_not_hang(slurm: Cluster) -> None:
+    program = "echo start; for i in $(seq 9); do touch beat-$SLURM_JOB_ID; sleep 1; done; echo end"
+    job = slurm.submit("suspended", f"{FILE} bash -c '{program}'\necho exit $?", "--auto-resume=1", "-N1")
+    slurm.wait_output("suspended", "start", 240)
+    slurm.sh(f"scontrol suspend {job}; sleep 20; scontrol resume {job}").check()
+    text = slurm.wait_output("suspended", "exit ", 240)
+    assert text.endswith("end\nexit 0\n")
+    assert text.count("start\n") == 1
+
+
+def test_a_log_that_cannot_be_seen_is_not_missed(slurm: Cluster) -> None:
+    body = f"{LOG} bash -c 'sleep 18; echo end' | cat\necho exit ${{PIPESTATUS[0]}}"
+    slurm.submit("unseen", body, "--auto-resume=1", "-N1")
+    text = slurm.wait_output("unseen", "exit ", 240)
+    assert "No heartbeat is watched: srun's standard output is no file" in text
+    assert text.endswith("end\nexit 0\n")
