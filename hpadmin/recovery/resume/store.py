@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hpadmin.errors import OperationFailed
-from hpadmin.recovery.database import open_database
+from hpadmin.recovery.database import on_this_host, open_database
 from hpadmin.recovery.resume.place import Place
 
 _SCHEMA = """
@@ -283,7 +283,8 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
         if not path.exists():
             return open_database(Path(":memory:"), _SCHEMA, "")
         # While an agent has it open, its -wal is there; without one SQLite would have to make files beside it.
-        still = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+        alone = on_this_host(path) and not path.with_name(f"{path.name}-wal").exists()
+        still = "&immutable=1" if alone else ""
         database = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro{still}", uri=True, timeout=30, isolation_level=None
         )

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hpadmin.errors import OperationFailed
-from hpadmin.recovery.database import open_database
+from hpadmin.recovery import database as database_module
+from hpadmin.recovery.database import on_this_host, open_database
 from hpadmin.recovery.journal import Journal
 from hpadmin.recovery.resume.store import Store
 
@@ -28,6 +29,29 @@ def test_what_an_earlier_release_made_gets_what_it_lacks_and_keeps_what_it_has(t
         with contextlib.closing(open_database(path, NEW, "the test's file")) as database:
             assert list(database.execute("SELECT * FROM nodes")) == [("n1", "", 0)]
             assert list(database.execute("SELECT * FROM blocks")) == []
+
+
+def test_controllers_that_share_the_file_need_no_memory_in_common(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was kept with a write-ahead log is taken over with all that is in the log."""
+    path = tmp_path / "agent.sqlite"
+    monkeypatch.setattr(database_module, "_filesystem", lambda _: "xfs")
+    with contextlib.closing(open_database(path, OLD, "the test's file")) as database:
+        database.execute("INSERT INTO nodes VALUES ('n1')")
+        assert path.with_name("agent.sqlite-wal").exists()
+    monkeypatch.setattr(database_module, "_filesystem", lambda _: "nfs4")
+    with contextlib.closing(open_database(path, OLD, "the test's file")) as database:
+        database.execute("INSERT INTO nodes VALUES ('n2')")
+        assert [file.name for file in tmp_path.iterdir()] == ["agent.sqlite"]
+        with contextlib.closing(open_database(path, OLD, "the test's file")) as other:
+            assert list(other.execute("SELECT name FROM nodes")) == [("n1",), ("n2",)]
+
+
+def test_what_others_may_share_is_told_by_the_file_system() -> None:
+    assert database_module._filesystem(Path("/proc/self")) == "proc"
+    assert not on_this_host(Path("/proc/agent.sqlite"))
+    assert on_this_host(Path("/dev/shm/agent.sqlite"))
 
 
 @pytest.mark.parametrize("kind", [Journal, Store])
