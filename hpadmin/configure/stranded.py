@@ -1,7 +1,7 @@
 """Lines that would name nodes which are gone: slurmctld does not start with them.
 
-A partition's (``_build_part_bitmap``, ``src/slurmctld/read_config.c``), those of NodeSets that partitions use, and
-of switches and blocks (``src/plugins/topology``). DownNodes and gres.conf may name whom they want.
+A partition's (``_build_part_bitmaps``, ``src/slurmctld/read_config.c``), and those of NodeSets that partitions use.
+Of DownNodes, gres.conf, switches and blocks Slurm leaves out whom it does not know.
 """
 
 from __future__ import annotations
@@ -23,12 +23,7 @@ def stranded(disk: Files, result: Files, loader: Loader) -> tuple[Finding, ...]:
     gone = loader.load(FileKind.SLURM, disk).nodes.keys() - seen.nodes.keys()
     if not gone:
         return ()
-    found = list(_partitions(seen.view, gone))
-    if FileKind.TOPOLOGY in result:
-        topology = loader.load(FileKind.TOPOLOGY, result).view
-        for record in (*topology.of("SwitchName"), *topology.of("BlockName")):
-            found.extend(_naming(record, gone))
-    return tuple(found)
+    return tuple(_partitions(seen.view, gone))
 
 
 def _partitions(seen: View, gone: Collection[str]) -> Iterator[Finding]:

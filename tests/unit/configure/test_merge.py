@@ -359,7 +359,6 @@ def test_lines_of_the_site_that_name_a_removed_node_block() -> None:
     assert [(each.file, each.line, each.setting, each.expected, each.found) for each in outcome.blocking] == [
         ("slurm.conf", 3, "PartitionName=site Nodes", "n3", "n[3-4]"),
         ("slurm.conf", 4, "NodeSet=set Nodes", "", "n4"),
-        ("topology.conf", 2, "SwitchName=b Nodes", "n3", "n[3-4]"),
     ]
     assert all("n4" in each.message for each in outcome.blocking)
     mended = {"slurm.conf": conf + theirs.replace("n[3-4]", "n3").replace("Nodes=n4", "Nodes=n3")}
