@@ -69,7 +69,7 @@ class Supervisor:
     """Of the last swap: why it was made, and what for."""
     _announced: bool = False
     _begun: float = 0.0
-    """When the present attempt began."""
+    """When the present attempt began; once it has a step, when that did."""
     _in_vain: int = 0
     """How often in a row an srun waited for its step in a prepared job, and nothing else of the job ran."""
     script: int = field(default_factory=os.getppid)
