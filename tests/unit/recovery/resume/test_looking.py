@@ -255,10 +255,16 @@ class Checks:
 
 
 def test_a_check_that_came_to_no_verdict_is_told_from_one_that_did() -> None:
-    nodes: dict[str, Runner] = {"good": Checks(0), "bad": Checks(1), "error": Checks(2), "gone": Checks(None)}
+    nodes: dict[str, Runner] = {
+        "good": Checks(0),
+        "bad": Checks(1),
+        "sick": Checks(3),
+        "error": Checks(2),
+        "gone": Checks(None),
+    }
     examiner = OnNodes(nodes.get)
     found = examiner.examine([*nodes, "nobody asks"], {"HealthCheckProgram": "/usr/sbin/check"})
-    assert found == Examination(frozenset({"good", "bad"}), frozenset({"error", "gone"}))
+    assert found == Examination(frozenset({"good", "bad", "sick"}), frozenset({"error", "gone"}))
     assert examiner.examine(nodes, {}) == Examination()
 
 
