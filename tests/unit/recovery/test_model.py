@@ -101,9 +101,10 @@ class Cluster(RuleBasedStateMachine):
                 "hpadmin: replace(now) by bob: x",
             ]
         ),
+        state=st.sampled_from([NewState.FAIL, NewState.DOWN]),
     )
-    def somebody_orders(self, name: str, reason: str) -> None:
-        self.world.admin(name, NewState.FAIL, reason)
+    def somebody_orders(self, name: str, reason: str, state: NewState) -> None:
+        self.world.admin(name, state, reason)
 
     @rule(name=NAMES, reason=st.sampled_from(FOREIGN), state=st.sampled_from([NewState.DRAIN, NewState.FAIL]))
     def somebody_drains(self, name: str, reason: str, state: NewState) -> None:
