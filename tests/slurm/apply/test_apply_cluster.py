@@ -307,3 +307,31 @@ def test_killed_on_the_way_the_next_run_completes_or_undoes_it(
     live = slurm.look()
     assert not any(node.state.draining for node in live.nodes.values())
     assert {partition.state for partition in live.partitions.values()} == {"UP"}
+
+
+def test_a_file_outside_of_the_folder_is_judged_as_a_copy_and_changes_where_it_lies(
+    cluster: tuple[Cluster, int],
+) -> None:
+    slurm, _ = cluster
+    beside, conf = slurm.conf_dir.parent / "beside.conf", slurm.conf_dir / "slurm.conf"
+
+    def asking(seconds: int) -> dict[str, bytes]:
+        return {**FOUR, "slurm.conf": FOUR["slurm.conf"] + b"KillWait=%d\n" % seconds}
+
+    slurm.apply(asking(31))
+    beside.write_text("KillWait=31\n")
+    site = FOUR["slurm.conf"] + b"Include ../beside.conf\n"
+    conf.write_bytes(site)
+    seen = []
+    closed = slurm.apply(
+        asking(32),
+        Strategy.MERGE,
+        step=raising_at("stage ../beside.conf", lambda: seen.append(beside.read_text())),
+    )
+    assert closed is not None
+    assert closed.result is Result.APPLIED
+    assert seen == ["KillWait=31\n"]
+    assert (beside.read_text(), conf.read_bytes()) == ("KillWait=32\n", site)
+    assert "KillWait                = 32" in slurm.sh("scontrol show config")
+    slurm.apply(FOUR)
+    beside.unlink()
