@@ -68,6 +68,21 @@ class Release:
         """A segment larger than the job is ignored instead of refused (26.05)."""
         return self >= Release(26, 5)
 
+    @property
+    def refuses_uneven_segments(self) -> bool:
+        """A job whose nodes are no multiple of its segment is refused before anything else is looked at (26.05)."""
+        return self >= Release(26, 5)
+
+    @property
+    def places_one_node_alone(self) -> bool:
+        """A job of one node takes the first node that serves, past any topology (``_get_one_res``, 26.05)."""
+        return self >= Release(26, 5)
+
+    @property
+    def tells_what_is_missing(self) -> bool:
+        """The topology's own reason is that of a job that waits (26.05)."""
+        return self >= Release(26, 5)
+
 
 CONF_RELEASE = Release(24, 11)
 """The rules for files that do not say which release reads them."""

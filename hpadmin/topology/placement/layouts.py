@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from hpadmin.topology.graph import BlockTopology, TreeTopology
+from hpadmin.topology.graph import BlockTopology, Topology, TreeTopology
 from hpadmin.topology.placement.block_layout import BlockLayout
 from hpadmin.topology.placement.tree import NO_PARENT, TreeLayout
 
 MaskOf = Callable[[Iterable[str]], int]
+
+
+class Layouts:
+    """The layouts of a cluster's topologies by name, each worked out when it is first asked for."""
+
+    def __init__(self, mask_of: MaskOf) -> None:
+        self._mask_of = mask_of
+        self._known: dict[str, BlockLayout | TreeLayout | None] = {}
+
+    def of(self, name: str, topology: Topology) -> BlockLayout | TreeLayout | None:
+        """The layout of a topology; None for a flat one, which has none."""
+        if name not in self._known:
+            if isinstance(topology, BlockTopology):
+                self._known[name] = block_layout(topology, self._mask_of)
+            elif isinstance(topology, TreeTopology):
+                self._known[name] = tree_layout(topology, self._mask_of)
+            else:
+                self._known[name] = None
+        return self._known[name]
 
 
 def block_layout(topology: BlockTopology, mask_of: MaskOf) -> BlockLayout:
