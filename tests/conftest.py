@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,14 @@ from tests.support.box import Box, box
 settings.register_profile("hpadmin", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("hpadmin"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "hpadmin")
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """What a test blocks, every process of later tests would have blocked: they could not be told to end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    assert signal.pthread_sigmask(signal.SIG_SETMASK, before) == before, "the test has left signals blocked"
 
 
 @pytest.fixture(scope="session")

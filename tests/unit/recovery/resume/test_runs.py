@@ -456,6 +456,7 @@ def test_while_slurmctld_is_away_the_end_of_srun_is_seen(monkeypatch: pytest.Mon
             supervisor.job.glance()
         return 7
 
+    monkeypatch.setattr(child, "block_signals", lambda: None)  # this process goes on
     monkeypatch.setattr(Supervisor, "_enter", lambda _: None)
     monkeypatch.setattr(Supervisor, "_attempts", attempt)
     launch, job = Launch("srun", [], {}, "/"), OwnJob(slurm, 82)
