@@ -69,9 +69,13 @@ class Running:
         if not services.enabled(self.service):
             services.enable(self.service)
         digest = self._digest(machine)
+        anew = not self._runs(machine) or self._outdated(machine)
+        if anew:
+            self._clear_the_way(machine)
+        # What the one before said, up to its end, is not what this one says: only the other may have been refused.
         words = Words(machine, self.log) if self.log else None
-        if not self._runs(machine) or self._outdated(machine):
-            self._anew(machine, services)
+        if anew:
+            self._start(machine, services)
             # Before it answers: one that waits for others, as slurmdbd does for its database, is not started anew.
             if self.reads:
                 machine.write(self._record, digest, mode=0o600)
@@ -80,18 +84,19 @@ class Running:
                 f"{self.service} does not work {self.timeout:g} s after its start{self._why(machine)}"
             )
 
-    def _anew(self, machine: Machine, services: Services) -> None:
-        """Let it run with its present configuration."""
+    def _clear_the_way(self, machine: Machine) -> None:
+        """Check the configuration of one that can be told to read it; end any other that runs."""
         if self.checked_by:
             machine.runner.run(self.checked_by, timeout=60).check()
-            if self._runs(machine):
-                services.reload(self.service)
-                return
         elif self._runs(machine):
             stop(machine, self.service, self.program, self.clock)
+
+    def _start(self, machine: Machine, services: Services) -> None:
         # One that runs again by itself, as on a machine that is still booting, has read what is there.
         if not self._runs(machine):
             services.start(self.service)
+        elif self.checked_by:
+            services.reload(self.service)
 
     def _runs(self, machine: Machine) -> bool:
         found = own_processes(machine, self.service, self.program)

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hpadmin.errors import InvalidInput, OperationFailed
 from hpadmin.model import NodeType
 from hpadmin.slurm.command import Completed
+from lifecycle import daemon
 from lifecycle.daemon import Running, Stopped, own_processes, stop
 from lifecycle.initscripts import AGENT, RESTD, Daemon, script
 from lifecycle.machine import Machine
@@ -174,6 +176,43 @@ def test_a_daemon_that_is_refused_is_killed_and_not_waited_for(tmp_path: Path) -
     assert not isinstance(refused.value, Transient)
     assert asked == ["ask", "ask", "ask", "kill"]
     assert clock.time < 5
+
+
+def test_what_a_daemon_says_in_its_end_is_not_what_the_next_one_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, done = sysv(tmp_path)
+    log = tmp_path / "log"
+    log.write_text("")
+    configuration = tmp_path / "etc/default/slurmd"
+    step = Running(
+        "slurmd",
+        "slurmd",
+        reads=("/etc/default/slurmd",),
+        probe=("ask",),
+        log="/log",
+        vain=("error: refused",),
+        clock=Hands().clock(),
+    )
+    step.make(host)
+    configuration.parent.mkdir(parents=True, exist_ok=True)
+    configuration.write_text("another password")
+    at_last = daemon.stop
+
+    def complains(*about: Any) -> None:
+        at_last(*about)
+        log.write_text("[1] error: refused: the old password\n")
+
+    monkeypatch.setattr(daemon, "stop", complains)
+    answers = iter([1, 0])
+
+    def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        return (
+            Completed(argv, next(answers), "", "") if argv[0] == "ask" else host.runner.run(argv, timeout=9)
+        )
+
+    step.make(replace(host, runner=Recorder(answer)))
+    assert done == ["start", "stop", "start"]
 
 
 def test_a_daemon_that_a_role_must_not_run_is_stopped_for_good(tmp_path: Path) -> None:
