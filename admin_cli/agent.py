@@ -47,6 +47,12 @@ def run(config: Path, lab: str | None, once: bool, log: str, state_dir: Path) ->
     """Look after the cluster until told to stop.
 
     Where another agent leads already, stand by and take over when it is gone.
+
+    \b
+    Examples:
+      hpadmin agent run
+      hpadmin agent run --once --log text
+      hpadmin agent run --lab hpadmin --state-dir ./state
     """
     from hpadmin.recovery.leadership import StandsBy
     from hpadmin.recovery.rounds import allow_many
@@ -137,7 +143,12 @@ def _publish(agent: Agent, site: Site) -> None:
 @group.command()
 @state_dir_option
 def reset(state_dir: Path) -> None:
-    """Start automatic repair again after it stopped itself."""
+    """Start automatic repair again after it stopped itself.
+
+    \b
+    Examples:
+      hpadmin agent reset
+    """
     from hpadmin.recovery.journal import Journal
     from hpadmin.recovery.site import JOURNAL
 

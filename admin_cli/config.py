@@ -14,7 +14,14 @@ from admin_cli.report import output_option, print_json, say
 
 @click.group()
 def group() -> None:
-    """Validate a request, render, plan and apply Slurm's configuration, find drift."""
+    """Validate a request, render, plan and apply Slurm's configuration, find drift.
+
+    \b
+    Examples:
+      hpadmin config validate cluster.json
+      hpadmin config plan cluster.json --inventory resource_config.json
+      hpadmin config drift
+    """
 
 
 @group.command()
@@ -27,6 +34,12 @@ def validate(context: click.Context, inputs: RequestInputs, output: str) -> None
     Everything that is wrong is told at once, each with its place. Exit code 0 when valid, 2 when not.
 
     A provisioning_parameters.json beside REQUEST configures Slurm where the request has no SlurmConfig.
+
+    \b
+    Examples:
+      hpadmin config validate cluster.json
+      hpadmin config validate update.json --current cluster.json
+      hpadmin config validate - -o json < cluster.yaml
     """
     from hpadmin.errors import InvalidInput
 
@@ -63,6 +76,11 @@ def render(inputs: RequestInputs, site: SiteInputs, out: Path) -> None:
 
     \b
     hpadmin config render cluster.json --inventory resource_config.json --out ./slurm
+
+    \b
+    Examples:
+      hpadmin config render cluster.json --inventory resource_config.json --out ./rendered
+      hpadmin config render cluster.yaml --inventory resource_config.json --release 26.05 --out ./rendered
     """
     from hpadmin.configure import desired, tree
 

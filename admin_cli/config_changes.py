@@ -96,6 +96,11 @@ def plan(
     """Show what applying REQUEST would change, what that takes, and which jobs it would end.
 
     Nothing is written. Exit code 0 when there is nothing to change, 3 when there is, 4 when manual changes block it.
+
+    \b
+    Examples:
+      hpadmin config plan cluster.json --inventory resource_config.json
+      hpadmin config plan cluster.json --inventory resource_config.json --strategy Merge -o json
     """
     history = _history(state_dir, conf_dir)
     made = _plan(history, inputs, site, strategy)
@@ -133,6 +138,12 @@ def apply(
     All files change as one, Slurm is told once, and every node is watched until it follows; any failure puts the
     files from before back. Manual changes are treated by the request's SlurmConfigStrategy: Managed refuses
     (exit code 4), Merge keeps them, Overwrite undoes them.
+
+    \b
+    Examples:
+      hpadmin config apply cluster.json --inventory resource_config.json
+      hpadmin config apply cluster.json --inventory resource_config.json --strategy Overwrite --yes
+      hpadmin config apply cluster.json --inventory resource_config.json --allow-job-loss 1234,1250
     """
     from hpadmin.configure.apply import Order
     from hpadmin.request import read_source
@@ -161,7 +172,13 @@ def apply(
 @output_option
 @click.pass_context
 def drift(context: click.Context, conf_dir: Path, state_dir: Path, output: str) -> None:
-    """Show what the files on disk say otherwise than was last applied. Exit code 4 when there is any."""
+    """Show what the files on disk say otherwise than was last applied. Exit code 4 when there is any.
+
+    \b
+    Examples:
+      hpadmin config drift
+      hpadmin config drift --conf-dir /opt/slurm/etc -o json
+    """
     from hpadmin.configure import compare, folder
     from hpadmin.configure import plan as planning
     from hpadmin.errors import InvalidInput
@@ -190,7 +207,13 @@ def drift(context: click.Context, conf_dir: Path, state_dir: Path, output: str) 
 @state_dir_option
 @output_option
 def history(conf_dir: Path, state_dir: Path, output: str) -> None:
-    """List every application: when, by whom, of what, and how it ended."""
+    """List every application: when, by whom, of what, and how it ended.
+
+    \b
+    Examples:
+      hpadmin config history
+      hpadmin config history -o json | jq '.revisions[-1]'
+    """
     entries = _history(state_dir, conf_dir).entries()
     if output == "json":
         from admin_cli.config_show import history_json
@@ -220,6 +243,11 @@ def rollback(
     """Go back to the files of REVISION; without it, to those before the last application.
 
     This is an application like any other: checked, refused where it would end jobs, verified, recorded.
+
+    \b
+    Examples:
+      hpadmin config rollback
+      hpadmin config rollback 12 --yes
     """
     from hpadmin.configure.apply import Order, plan_rollback
 

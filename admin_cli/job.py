@@ -33,7 +33,13 @@ def group() -> None:
 @state_dir_option
 @output_option
 def list_jobs(everything: bool, state_dir: Path, output: str) -> None:
-    """List the jobs that run under auto-resume, newest first."""
+    """List the jobs that run under auto-resume, newest first.
+
+    \b
+    Examples:
+      hpadmin job list
+      hpadmin job list --all -o json
+    """
     with _store(state_dir) as store:
         jobs = store.jobs(ended=True)
         rows = [_summary(job, store.incidents(job)) for job in jobs if everything or not job.state.over]
@@ -50,7 +56,12 @@ def list_jobs(everything: bool, state_dir: Path, output: str) -> None:
 @state_dir_option
 @output_option
 def show(job_id: int, state_dir: Path, output: str) -> None:
-    """Tell the story of one job: each failure, what was found, which nodes went and came, what it cost."""
+    """Tell the story of one job: each failure, what was found, which nodes went and came, what it cost.
+
+    \b
+    Examples:
+      hpadmin job show 4711
+    """
     from hpadmin.errors import OperationFailed
 
     with _store(state_dir) as store:

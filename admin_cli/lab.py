@@ -97,7 +97,13 @@ def up(
 @_NAME
 @output_option
 def status(name: str | None, output: str) -> None:
-    """Show every node of the lab: its role, its group, how far it is, and what Slurm says of it."""
+    """Show every node of the lab: its role, its group, how far it is, and what Slurm says of it.
+
+    \b
+    Examples:
+      hpadmin lab status
+      hpadmin lab status -o json | jq -r '.nodes[].status'
+    """
     with _lab(name) as lab:
         states = lab.slurm_states()
         nodes = lab.look()
@@ -153,7 +159,7 @@ def execute(node: str, command: tuple[str, ...], name: str | None, user: str) ->
 
     \b
     Examples:
-      hpadmin lab exec login-1 sbatch -N4 --wrap 'srun hostname'
+      hpadmin lab exec login-1 -- sbatch -N4 --wrap 'srun hostname'
       hpadmin lab exec --user ann login-1 -- squeue -u ann
     """
     words = command[1:] if command[0] == "--" else command
@@ -177,7 +183,13 @@ def execute(node: str, command: tuple[str, ...], name: str | None, user: str) ->
 @click.argument("kind", type=click.Choice(["kill", "pause", "disconnect", "heal"]))
 @_NAME
 def fault(node: str, kind: str, name: str | None) -> None:
-    """Break NODE's machine: kill (power lost), pause (hangs), disconnect (network lost); heal undoes them."""
+    """Break NODE's machine: kill (power lost), pause (hangs), disconnect (network lost); heal undoes them.
+
+    \b
+    Examples:
+      hpadmin lab fault gpu-1 pause
+      hpadmin lab fault gpu-1 heal
+    """
     with _lab(name) as lab:
         lab.fault(node, kind)
     say(f"{node}: {kind}")
@@ -187,7 +199,12 @@ def fault(node: str, kind: str, name: str | None) -> None:
 @click.argument("node")
 @_NAME
 def reboot(node: str, name: str | None) -> None:
-    """Restart NODE's machine; its disk stays."""
+    """Restart NODE's machine; its disk stays.
+
+    \b
+    Examples:
+      hpadmin lab reboot gpu-1
+    """
     with _lab(name) as lab:
         lab.reboot(node)
     say(f"{node}: rebooting")
@@ -197,7 +214,12 @@ def reboot(node: str, name: str | None) -> None:
 @click.argument("node")
 @_NAME
 def replace(node: str, name: str | None) -> None:
-    """Give NODE another machine: new id and address, the same host name, an empty disk."""
+    """Give NODE another machine: new id and address, the same host name, an empty disk.
+
+    \b
+    Examples:
+      hpadmin lab replace gpu-1
+    """
     with _lab(name) as lab:
         new = lab.replace(node)
     say(f"{node}: replaced by {new.instance_id} at {new.address}")
@@ -206,7 +228,13 @@ def replace(node: str, name: str | None) -> None:
 @group.command()
 @_NAME
 def down(name: str | None) -> None:
-    """Remove all containers and the network of the lab, and nothing else."""
+    """Remove all containers and the network of the lab, and nothing else.
+
+    \b
+    Examples:
+      hpadmin lab down
+      hpadmin lab down --name second
+    """
     with _lab(name) as lab:
         lab.down(say=say)
 

@@ -51,7 +51,13 @@ def _blocks(site: Site) -> dict[str, str]:
 @cluster_options
 @output_option
 def list_nodes(config: Path, lab: str | None, state_dir: Path, output: str) -> None:
-    """List every node: state, reason and whose it is, health, instance, group, block, jobs, time in state."""
+    """List every node: state, reason and whose it is, health, instance, group, block, jobs, time in state.
+
+    \b
+    Examples:
+      hpadmin node list
+      hpadmin node list -o json | jq -r '.nodes[] | select(.health == "failed") | .name'
+    """
     from hpadmin.recovery.operate import summarise
     from hpadmin.recovery.site import Site
 
@@ -108,7 +114,13 @@ def list_nodes(config: Path, lab: str | None, state_dir: Path, output: str) -> N
 def show(
     nodes: tuple[str, ...], last: int, config: Path, lab: str | None, state_dir: Path, output: str
 ) -> None:
-    """Tell all that is known of nodes, and the story of their repairs."""
+    """Tell all that is known of nodes, and the story of their repairs.
+
+    \b
+    Examples:
+      hpadmin node show ip-10-1-2-3
+      hpadmin node show i-0123456789abcdef0 --last 100
+    """
     from hpadmin.nodes.report import HealthReport
     from hpadmin.recovery.operate import resolve, summarise
     from hpadmin.recovery.site import Site
@@ -180,6 +192,11 @@ def health(
 
     Nothing is changed, but by --deep: a node that fails a deep check is marked for replacement.
     Exits 1 when a node calls for a repair, or cannot be checked.
+
+    \b
+    Examples:
+      hpadmin node health ip-10-1-2-3
+      hpadmin node health 'ip-10-1-2-[3-10]' --deep
     """
     from hpadmin.recovery.operate import resolve
     from hpadmin.recovery.site import Site

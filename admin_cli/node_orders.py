@@ -52,6 +52,12 @@ def replace(**given: Any) -> None:
     """Have nodes replaced by new instances, and wait until they are back.
 
     NODE is a hostlist or an instance id. After an interruption, run it again: it goes on where it was.
+
+    \b
+    Examples:
+      hpadmin node replace ip-10-1-2-3
+      hpadmin node replace 'ip-10-1-2-[3-4]' --now --yes --reason 'bad NVLink'
+      hpadmin node replace i-0123456789abcdef0 --no-wait
     """
     from hpadmin.nodes.provider import Repair
 
@@ -64,6 +70,11 @@ def reboot(**given: Any) -> None:
     """Have nodes rebooted, and wait until they are back.
 
     NODE is a hostlist or an instance id. After an interruption, run it again: it goes on where it was.
+
+    \b
+    Examples:
+      hpadmin node reboot ip-10-1-2-3
+      hpadmin node reboot 'ip-10-1-2-[3-10]' --when-idle --reason 'kernel update'
     """
     from hpadmin.nodes.provider import Repair
 

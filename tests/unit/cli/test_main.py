@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -130,3 +134,31 @@ def test_stdin_that_is_closed() -> None:
 def test_other_errors_of_the_system_are_not_taken_for_output() -> None:
     with pytest.raises(FileNotFoundError), reporting_errors():
         raise FileNotFoundError(2, "No such file or directory", "somewhere")
+
+
+def commands(command: click.Command, context: click.Context) -> Iterator[tuple[str, click.Command]]:
+    """Every command below `command`, by the words that lead to it."""
+    yield context.command_path, command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from commands(found, click.Context(found, context, name, **found.context_settings))
+
+
+ALL = dict(commands(root, click.Context(root, None, "hpadmin", **root.context_settings)))
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if path != "hpadmin"])
+def test_every_command_has_examples_and_they_use_what_there_is(path: str) -> None:
+    lines = (ALL[path].help or "").partition("Examples:")[2].strip().splitlines()
+    assert lines
+    for line in lines:
+        words = shlex.split(line.partition("|")[0].partition("<")[0])
+        name = next(" ".join(words[:end]) for end in range(3, 0, -1) if " ".join(words[:end]) in ALL)
+        assert name.startswith(path), line
+        given = {word.partition("=")[0] for word in itertools.takewhile(lambda word: word != "--", words)}
+        known = {
+            option for parameter in ALL[name].params for option in parameter.opts + parameter.secondary_opts
+        }
+        assert {word for word in given if re.match(r"-\w|--\w", word)} <= known, line
