@@ -7,23 +7,21 @@ write its ``slurm_job_…_resize.sh`` into the user's folder (it does so when it
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpadmin.errors import OperationFailed
 from hpadmin.recovery.resume import messages
+from hpadmin.recovery.resume.joblock import JobLock
 from hpadmin.recovery.resume.joining import Share, shares
 from hpadmin.recovery.resume.messages import Request
+from hpadmin.recovery.resume.patient import sleep
 from hpadmin.recovery.resume.stepcheck import Found, read_line
-from hpadmin.slurm.command import Completed, Runner, slurmctld_is_away
+from hpadmin.slurm.command import Runner
 from hpadmin.slurm.commands import LOCAL, CommandReader
 from hpadmin.slurm.hostlist import expand, fold
 from hpadmin.slurm.reader import JobDetail
@@ -52,59 +50,6 @@ _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SLURM_CONF", "TMPDIR", "TZ"
 _GRANTED = re.compile(r"(?:Granted|Pending) job allocation (\d+)")
 
 
-OUTAGE_SECONDS = 600.0
-"""A slurmctld that does not answer is waited for so long: it may be restarting, or its standby taking over."""
-BESIDE_SECONDS = 0.02
-"""Between two looks at a command while srun runs."""
-LOCK_SECONDS = 0.05
-"""Between two looks at a lock that another supervisor holds."""
-
-
-def sleep(seconds: float) -> bool:
-    """Wait; True, as nothing else is awaited meanwhile."""
-    time.sleep(seconds)
-    return True
-
-
-@dataclass(frozen=True)
-class Patient:
-    """A `Runner` that tries again while slurmctld is away, as long as `wait` says that it is worth it.
-
-    While something is `busy` meanwhile, `wait` has its turns during a command as well: one whose slurmctld is away
-    takes long to say so.
-    """
-
-    runner: Runner
-    wait: Callable[[float], bool] = sleep
-    busy: Callable[[], bool] = lambda: False
-    pause: float = 2.0
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float,
-        stdin: str | None = None,
-        env: Mapping[str, str] | None = None,
-    ) -> Completed:
-        deadline = time.monotonic() + OUTAGE_SECONDS
-        while True:
-            if self.busy():
-                done = self._beside(lambda: self.runner.run(argv, timeout=timeout, stdin=stdin, env=env))
-            else:
-                done = self.runner.run(argv, timeout=timeout, stdin=stdin, env=env)
-            away = done.returncode != 0 and slurmctld_is_away(done.stderr)
-            if not away or time.monotonic() > deadline or not self.wait(self.pause):
-                return done
-
-    def _beside(self, command: Callable[[], Completed]) -> Completed:
-        with ThreadPoolExecutor(1) as pool:
-            working = pool.submit(command)
-            while not working.done():
-                self.wait(BESIDE_SECONDS)
-            return working.result()
-
-
 class SupersededError(Exception):
     """This run of the job is over, and the next one is none of this supervisor's business.
 
@@ -129,7 +74,7 @@ class OwnJob:
     """When our run began, in slurmctld's seconds: the count of one that Slurm forgot is that of the next."""
     wait: Callable[[float], bool] = sleep
     """How to wait for another supervisor's lock; False where there is no use in it any more."""
-    locks: Path = Path("/tmp")  # noqa: S108 - see `_lock`
+    locks: Path = Path("/tmp")  # noqa: S108 - see `JobLock`
     """Where supervisors of one job on one host find each other's lock: whatever their TMPDIR is."""
 
     def entered(self) -> OwnJob:
@@ -251,50 +196,9 @@ class OwnJob:
     def _set_extra(self, text: str) -> None:
         self._update(self.job_id, f"extra={text}")
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Let only one supervisor of this user on this host change the field at a time.
-
-        Where it cannot have the lock, it goes on without: several sruns of one job may then overwrite each other's
-        record, which `Supervisor` notices and repeats.
-        """
-        path = self.locks / f".auto-resume-{os.getuid()}-{self.job_id}.lock"
-        descriptor = self._lock(path)
-        try:
-            yield
-        finally:
-            if descriptor is not None:
-                path.unlink(missing_ok=True)
-                os.close(descriptor)
-
-    def _lock(self, path: Path) -> int | None:
-        """Return the locked file; None where it is somebody else's, cannot be made, or is held for too long.
-
-        Anybody may make a file of that name first, and hold its lock for ever.
-        """
-        deadline = time.monotonic() + OUTAGE_SECONDS
-        while True:
-            try:
-                descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            except OSError:
-                return None
-            mine = os.fstat(descriptor)
-            if mine.st_uid != os.getuid():
-                os.close(descriptor)
-                return None
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if path.lstat().st_ino == mine.st_ino:
-                    return descriptor
-                os.close(descriptor)  # whoever had it has removed it: the next one locks another
-                continue
-            except FileNotFoundError:
-                os.close(descriptor)
-                continue
-            except OSError:
-                os.close(descriptor)
-            if time.monotonic() > deadline or not self.wait(LOCK_SECONDS):
-                return None
+    def _alone(self) -> AbstractContextManager[None]:
+        """Let only one supervisor of this user on this host change the field at a time."""
+        return JobLock(self.locks, self.job_id, self.wait).held()
 
     def keep_only(self, nodes: Sequence[str]) -> None:
         """Shrink the job to `nodes`. Raises OperationFailed with Slurm's reason."""

@@ -18,7 +18,8 @@ from hpadmin.recovery.resume.allocate import GivenUpError, InterruptedStepError
 from hpadmin.recovery.resume.child import Child
 from hpadmin.recovery.resume.heartbeat import Heartbeat
 from hpadmin.recovery.resume.messages import SERVICE_SECONDS, Action, Answer, Cause, Phase, Request, answers
-from hpadmin.recovery.resume.ownjob import OwnJob, Patient, SupersededError
+from hpadmin.recovery.resume.ownjob import OwnJob, SupersededError
+from hpadmin.recovery.resume.patient import Patient
 from hpadmin.recovery.resume.stepcheck import Stepd
 from hpadmin.recovery.resume.swap import CREATED_SECONDS, Swap
 from hpadmin.recovery.resume.watch import Attempt, Ended, Launch, Step

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -368,63 +367,6 @@ def test_a_question_about_a_step_that_runs_says_how_long_it_has_run(monkeypatch:
     monkeypatch.setattr(time, "monotonic", lambda: 152.5)
     assert not supervisor._suspected(Step(82, 0, 4), Cause.SILENT, srun)
     assert asked == [12.5]
-
-
-def test_a_lock_of_somebody_else_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = OwnJob(Commands(), 82, locks=tmp_path)
-    path = tmp_path / f".auto-resume-{os.getuid()}-82.lock"
-    with job._alone():
-        assert path.exists()
-    assert not path.exists()
-    path.symlink_to("/etc/passwd")
-    with job._alone():
-        assert path.is_symlink()
-    path.unlink()
-    path.touch()
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fstat", lambda _: SimpleNamespace(st_uid=os.getuid() + 1))
-        descriptor = job._lock(path)
-    assert descriptor is None
-    assert path.exists(), "it is not ours to remove"
-
-
-def test_supervisors_of_one_job_change_it_one_after_the_other(tmp_path: Path) -> None:
-    """Also where one that has waited finds the file removed that it waited for."""
-    waits = list[float]()
-
-    def release(seconds: float) -> bool:
-        waits.append(seconds)
-        first.__exit__(None, None, None)
-        return True
-
-    first = OwnJob(Commands(), 82, locks=tmp_path)._alone()
-    first.__enter__()
-    second = OwnJob(Commands(), 82, locks=tmp_path, wait=release)
-    with second._alone():
-        assert len(waits) == 1
-        gives_up = OwnJob(Commands(), 82, locks=tmp_path, wait=lambda _: False)
-        with gives_up._alone():
-            assert list(tmp_path.iterdir()), "the lock stays with whoever has it"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, lock, calls = tmp_path / f".auto-resume-{os.getuid()}-82.lock", fcntl.flock, list[int]()
-
-    def late(descriptor: int, how: int) -> None:
-        calls.append(descriptor)
-        if len(calls) == 1:  # whoever had the lock is done, and the next has made the file anew
-            path.unlink()
-            path.touch()
-        lock(descriptor, how)
-
-    monkeypatch.setattr(fcntl, "flock", late)
-    with OwnJob(Commands(), 82, locks=tmp_path)._alone(), path.open() as other:
-        assert len(calls) == 2
-        with pytest.raises(BlockingIOError):
-            lock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @dataclass
