@@ -16,6 +16,8 @@ from lifecycle.words import Words, last_words
 
 log = logging.getLogger("lifecycle")
 
+_ENDS = 10.0
+"""Seconds within which a daemon that is about to end is gone."""
 _HEEDS = 60.0
 """Seconds that a daemon may take to end once it was told to."""
 
@@ -85,9 +87,18 @@ class Running:
             )
 
     def _clear_the_way(self, machine: Machine) -> None:
-        """Check the configuration of one that can be told to read it; end any other that runs."""
+        """Check the configuration of one that runs and can be told to read it; end any other that runs.
+
+        One that is to be started looks at its configuration by itself. One that is just ending, as where an image's
+        sshd found no host key at boot, takes /run/sshd with it, without which no configuration is good.
+        """
         if self.checked_by:
-            machine.runner.run(self.checked_by, timeout=60).check()
+            check = self.checked_by
+            if not self.clock.wait_until(
+                lambda: not self._runs(machine) or machine.runner.run(check, timeout=60).returncode == 0,
+                _ENDS,
+            ):
+                machine.runner.run(check, timeout=60).check()
         elif self._runs(machine):
             stop(machine, self.service, self.program, self.clock)
 

@@ -296,8 +296,25 @@ def test_a_configuration_that_sshd_refuses_is_told_and_it_goes_on_with_the_old_o
     host, recorder = sshd(tmp_path, lambda argv, stdin: Completed(argv, 255, "", "line 3: Bad option"))
     step = next(one for one in accounts.ssh(situation(tmp_path)) if isinstance(one, Running))
     with pytest.raises(OperationFailed, match="sshd -t exited 255 and said: line 3: Bad option"):
-        step.make(host)
-    assert recorder.calls == [("/usr/sbin/sshd", "-t")]
+        replace(step, clock=Hands().clock()).make(host)
+    assert set(recorder.calls) == {("/usr/sbin/sshd", "-t")}
+
+
+def test_an_sshd_that_is_just_ending_is_started_and_its_configuration_is_its_own_to_check(
+    tmp_path: Path,
+) -> None:
+    def answer(argv: tuple[str, ...], stdin: str | None) -> Completed:
+        if argv[1] == "-t":
+            (tmp_path / "proc/100/status").unlink()  # and systemd takes its /run/sshd away
+        if argv[2:] == ("start",):
+            process(tmp_path, 300, "sshd")
+            (tmp_path / "run/sshd.pid").write_text("300\n")
+        return Completed(argv, 255 if argv[1] == "-t" else 0, "", "Missing privilege separation directory")
+
+    host, recorder = sshd(tmp_path, answer)
+    step = next(one for one in accounts.ssh(situation(tmp_path)) if isinstance(one, Running))
+    replace(step, clock=Hands().clock()).make(host)
+    assert recorder.calls == [("/usr/sbin/sshd", "-t"), ("service", "ssh", "start")]
 
 
 def test_sessions_are_no_sshd(tmp_path: Path) -> None:
