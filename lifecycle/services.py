@@ -95,7 +95,8 @@ class Systemd:
         self._do("stop", service)
 
     def reload(self, service: str) -> None:
-        self._do("reload", service)
+        # One that has ended since it was looked at is started: a reload of it would be an error.
+        self._do("reload-or-restart", service)
 
     def own(self, service: str, ids: list[int]) -> list[int]:
         # Users run programs of any name; a unit's are in its control group (cgroups(7), /proc/pid/cgroup), unless a

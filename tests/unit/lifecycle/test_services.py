@@ -274,7 +274,8 @@ def sshd(root: Path, answer: Answer) -> tuple[Machine, Recorder]:
 
 
 @pytest.mark.parametrize(
-    ("systemd", "reload"), [(False, ("service", "ssh", "reload")), (True, ("systemctl", "reload", "ssh"))]
+    ("systemd", "reload"),
+    [(False, ("service", "ssh", "reload")), (True, ("systemctl", "reload-or-restart", "ssh"))],
 )
 def test_sshd_takes_in_its_configuration_and_nobodys_session_ends(
     tmp_path: Path, systemd: bool, reload: tuple[str, ...]
