@@ -104,6 +104,7 @@ class Machines:
         return network
 
     def network_if_any(self) -> Any | None:
+        """Return the lab's network; None before it was brought up."""
         found = self.client.networks.list(filters={"label": f"{LABEL}={self.name}"})
         return found[0] if found else None
 

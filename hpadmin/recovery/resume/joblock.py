@@ -27,6 +27,7 @@ class JobLock:
 
     @property
     def path(self) -> Path:
+        """The file, which is there while somebody holds the lock."""
         return self.folder / f".auto-resume-{os.getuid()}-{self.job_id}.lock"
 
     @contextmanager
