@@ -57,9 +57,9 @@ class Planner:
         if now.ok and now.met_switches:
             return self._start(named, now)
         ever = self._decide(request, named.name, named.topology, usable, False)
-        # Slurm asks of the nodes that are up only where enough of them are free, else of all (``_pick_best_nodes``).
+        # Slurm asks of the nodes that are up only where it counts enough of them, else of all (``_pick_best_nodes``).
         everything = ever
-        if not ever.ok or free.bit_count() < request.nodes:
+        if not ever.ok or self._usable.offered(request, partition).bit_count() < request.nodes:
             everything = self._decide(request, named.name, named.topology, eligible, False)
         if everything.ok and ever.ok:
             why = self._usable.explained(now, request, partition, free, now=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from hpadmin.topology.graph import BlockTopology, NamedTopology
 from hpadmin.topology.placement.bits import members, outside
@@ -33,14 +34,24 @@ class Usable:
 
     def free(self, request: Request, usable: int, partition: PartitionView | None) -> int:
         """Those of `usable` that nobody else holds or is kept apart for."""
-        mask = outside(usable, self.masks.taken_whole)
-        if request.whole:
-            mask = outside(mask, self.masks.occupied)
-        else:
+        mask = self._shareable(request, usable)
+        if not request.whole:
             mask = outside(mask, self.masks.no_cpus)
             if request.gres:
                 mask &= self._with_gres(request.gres, mask, used=True)
         return outside(mask, self._blocked(request, partition))
+
+    def offered(self, request: Request, partition: PartitionView | None) -> int:
+        """Nodes that the scheduler counts before it asks the select plugin (``avail_bitmap`` in ``_pick_best_nodes``,
+        node_scheduler.c): that their CPUs or GRES are in use or that their block is kept apart is not known there, and
+        named nodes count in any case."""
+        usable = self.eligible(replace(request, gres={}), partition) & self.masks.up
+        return self._shareable(request, usable) | self.masks.of(request.nodelist)
+
+    def _shareable(self, request: Request, usable: int) -> int:
+        """Those of `usable` that no job has whole, for a request of whole nodes those without a job."""
+        mask = outside(usable, self.masks.taken_whole)
+        return outside(mask, self.masks.occupied) if request.whole else mask
 
     def _with_features(self, constraint: str) -> int:
         allowed = 0

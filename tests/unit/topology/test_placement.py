@@ -311,6 +311,36 @@ def test_down_nodes_are_not_used_and_keep_nobody_out() -> None:
         with_down(snapshot, ["nope"])
 
 
+def _mixed(release: str, drained: str, jobs: tuple[JobView, ...]) -> Snapshot:
+    """Three blocks of three nodes, of which the first is lighter and larger; at most two blocks hold six nodes."""
+    names = [f"n{number}" for number in range(1, 10)]
+    blocks = tuple(Block(f"b{one}", tuple(names[3 * one : 3 * one + 3])) for one in range(3))
+    nodes = [
+        NodeView(
+            name,
+            usable=name not in expand(drained),
+            cpus=2 if number % 3 else 4,
+            weight=5 if number % 3 else 1,
+        )
+        for number, name in enumerate(names)
+    ]
+    nodes = [replace(one, cpus_used=sum(one.name in job.nodes for job in jobs)) for one in nodes]
+    topologies = TopologySet((NamedTopology("default", BlockTopology(blocks, (3, 12)), True),))
+    return Snapshot(tuple(nodes), topologies, Release.parse(release), (), jobs)
+
+
+@pytest.mark.parametrize(("release", "alone"), [("24.11", "pending"), ("26.05", "rejected")])
+def test_nodes_that_are_kept_apart_now_count_among_those_that_are_up(release: str, alone: str) -> None:
+    """Seen on both slurmctlds. For 26.05 all nine nodes together cannot take the job (the light ones lie in three
+    blocks), the six that are up can: a job that shares one of them makes it wait, one that has it whole gets it
+    refused. 24.11 tries again without the smallest nodes, and finds room among the nine."""
+    shared = (JobView("1", frozenset({"n2"}), whole=False),)
+    waits = Planner(_mixed(release, "n[4-6]", shared)).place(Request(6, exclusive_topo=True))
+    assert waits.result == "pending"
+    whole = (JobView("1", frozenset({"n2"})),)
+    assert Planner(_mixed(release, "n[4-6]", whole)).place(Request(6, exclusive_topo=True)).result == alone
+
+
 def test_says_which_nodes_a_job_cannot_use() -> None:
     planner = Planner(with_down(with_busy(flat(), ["n2"]), ["n3"]))
     wanted = Request(3, partition="all", whole=True)
