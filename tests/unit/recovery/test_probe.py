@@ -57,10 +57,10 @@ def test_a_listener_and_a_refusal_come_from_living_hosts() -> None:
 
 def test_silence_costs_one_timeout_for_all(silent: int) -> None:
     started = time.monotonic()
-    found = reachable({f"n{index}": (HOST, silent) for index in range(50)}, timeout=0.5)
+    found = reachable({f"n{index}": (HOST, silent) for index in range(400)}, timeout=0.5)
     assert not any(found.values())
-    assert len(found) == 50
-    assert time.monotonic() - started < 20, "one after the other it were 25"
+    assert len(found) == 400
+    assert time.monotonic() - started < 100, "one after the other it were 200"
 
 
 def node(name: str, address: str, state: str = "IDLE", port: int = 1) -> NodeInfo:
