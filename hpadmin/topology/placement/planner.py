@@ -59,19 +59,19 @@ class Planner:
         ever = self._decide(request, named.name, named.topology, usable, False)
         # Slurm asks of the nodes that are up only where it counts enough of them, else of all (``_pick_best_nodes``).
         everything = ever
-        if not ever.ok or self._usable.offered(request, partition).bit_count() < request.nodes:
+        open_nodes, busy = self._usable.before_select(request, partition)
+        if not ever.ok or (open_nodes | self.mask(request.nodelist)).bit_count() < request.nodes:
             everything = self._decide(request, named.name, named.topology, eligible, False)
         if everything.ok and ever.ok:
             why = self._usable.explained(now, request, partition, free, now=True)
-            return Placement("pending", slurm_says=self._pending_reason(now), why=why, topology=kind)
+            return Placement("pending", slurm_says=self._pending_reason(request, now), why=why, topology=kind)
         if not everything.ok:
             why = self._usable.explained(everything, request, partition, eligible, now=False)
             return Placement("rejected", slurm_says=_refusal(everything), why=why, topology=kind)
-        busy = usable & (self.masks.occupied if request.whole else self.masks.taken_whole)
         down = outside(eligible, usable).bit_count()
         return Placement(
             "pending",
-            slurm_says=self._pending_reason(now) if busy else "ReqNodeNotAvail",
+            slurm_says=self._pending_reason(request, now) if busy else "ReqNodeNotAvail",
             why=f"{ever.why}; {down} nodes that it could use are down or drained",
             topology=kind,
         )
@@ -224,10 +224,15 @@ class Planner:
             return [one * max(1, other) for one, other in zip(cpus, gpus, strict=True)]
         return [one + other for one, other in zip(cpus, gpus, strict=True)]
 
-    def _pending_reason(self, answer: Answer) -> str:
-        if self.snapshot.release.tells_what_is_missing and answer.code not in (Code.SUCCESS, Code.ERROR):
-            return answer.code.value
-        return "Resources"
+    def _pending_reason(self, request: Request, answer: Answer) -> str:
+        """The reason at the end of ``_pick_best_nodes``: of a job with a node list the topology's own is told only
+        where it wants whole nodes and all of those named are idle."""
+        if not self.snapshot.release.tells_what_is_missing or answer.code in (Code.SUCCESS, Code.ERROR):
+            return "Resources"
+        named = self.mask(request.nodelist)
+        if named and (not request.whole or named & self.masks.occupied):
+            return "Resources"
+        return answer.code.value
 
 
 def _one_node(demand: Demand, pool: Pool) -> Answer:

@@ -41,12 +41,13 @@ class Usable:
                 mask &= self._with_gres(request.gres, mask, used=True)
         return outside(mask, self._blocked(request, partition))
 
-    def offered(self, request: Request, partition: PartitionView | None) -> int:
-        """Nodes that the scheduler counts before it asks the select plugin (``avail_bitmap`` in ``_pick_best_nodes``,
-        node_scheduler.c): that their CPUs or GRES are in use or that their block is kept apart is not known there, and
-        named nodes count in any case."""
-        usable = self.eligible(replace(request, gres={}), partition) & self.masks.up
-        return self._shareable(request, usable) | self.masks.of(request.nodelist)
+    def before_select(self, request: Request, partition: PartitionView | None) -> tuple[int, int]:
+        """The nodes that are up for the request and open to it, and those that are up and taken, as the scheduler sees
+        them before it asks the select plugin (``avail_bitmap`` and ``nodes_busy`` in ``_pick_best_nodes``,
+        node_scheduler.c): of GRES, of CPUs in use and of blocks that are kept apart nothing is known there."""
+        up = self.eligible(replace(request, gres={}), partition) & self.masks.up
+        shareable = self._shareable(request, up)
+        return shareable, outside(up, shareable)
 
     def _shareable(self, request: Request, usable: int) -> int:
         """Those of `usable` that no job has whole, for a request of whole nodes those without a job."""
