@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from hpadmin.errors import OperationFailed
 from hpadmin.slurm.command import Runner
@@ -64,7 +64,8 @@ def from_running(
     if release >= EXCLUSIVE_FIELD:
         listed = ask("squeue", "-a", "-h", "-t", states, "-O", "JobArrayID:64,Exclusive:16")
         exclusive = dict(line.split() for line in listed.splitlines())
-    jobs = _jobs(ask("squeue", "-a", "-h", "-t", states, "-o", "%i|%u|%P|%h|%N"), exclusive)
+    whole = {one.name for one in partitions if one.whole}
+    jobs = _jobs(ask("squeue", "-a", "-h", "-t", states, "-o", "%i|%u|%P|%h|%N"), exclusive, whole)
     folder = configuration.get("SLURM_CONF", "").rpartition("/")[0]
     read = read_from(folder)
     if folder and read("slurm.conf") is not None:
@@ -136,7 +137,8 @@ def _partitions(text: str) -> tuple[PartitionView, ...]:
                 fields["PartitionName"],
                 frozenset(expand(nodes)) if nodes not in ("", "(null)") else frozenset(),
                 default=fields.get("Default") == "YES",
-                whole=fields.get("OverSubscribe", "").startswith("EXCLUSIVE"),
+                whole=fields.get("OverSubscribe") == "EXCLUSIVE"
+                or fields.get("Exclusive") in ("NODE", "TOPO"),
                 exclusive_topo=fields.get("ExclusiveTopo") == "YES" or fields.get("Exclusive") == "TOPO",
                 max_nodes=part_limit(fields.get("MaxNodes", "")),
                 min_nodes=part_limit(fields.get("MinNodes", "")) or 0,
@@ -146,7 +148,8 @@ def _partitions(text: str) -> tuple[PartitionView, ...]:
     return tuple(found)
 
 
-def _jobs(text: str, exclusive: Mapping[str, str]) -> tuple[JobView, ...]:
+def _jobs(text: str, exclusive: Mapping[str, str], whole: Collection[str]) -> tuple[JobView, ...]:
+    """Read squeue's lines; a job with blocks to itself has its nodes whole only in the partitions `whole`."""
     found = []
     for line in text.splitlines():
         job, user, partition, sharing, nodes = line.split("|", 4)
@@ -158,7 +161,7 @@ def _jobs(text: str, exclusive: Mapping[str, str]) -> tuple[JobView, ...]:
                     job,
                     frozenset(expand(nodes)),
                     user=user,
-                    whole=sharing in _WHOLE,
+                    whole=sharing in _WHOLE or (sharing == "TOPO" and partition in whole),
                     exclusive_topo=sharing == "TOPO",
                     partition=partition,
                 )

@@ -10,7 +10,9 @@ from pathlib import PurePosixPath
 from hpadmin.errors import InvalidInput, Problem
 from hpadmin.slurm.command import printable
 from hpadmin.slurm.hostlist import expand
+from hpadmin.slurmconf.grammar import ValueKind
 from hpadmin.slurmconf.records import Record
+from hpadmin.slurmconf.values import canonical
 from hpadmin.slurmconf.view import View, view
 from hpadmin.topology.blocks import padding
 from hpadmin.topology.graph import BlockTopology, FlatTopology, NamedTopology, TopologySet, TreeTopology
@@ -44,7 +46,7 @@ def from_configuration(read: ReadFile, release: Release) -> Snapshot:
         tuple(sorted(real, key=lambda node: order[node.name])),
         topologies,
         release,
-        tuple(_partition(seen, name, {node.name for node in real}) for name in seen.partitions),
+        tuple(_partition(seen, name, {node.name for node in real}, release) for name in seen.partitions),
         enforce_part_limits=enforced(seen.value("EnforcePartLimits")),
     )
 
@@ -161,19 +163,40 @@ def _node(name: str, get: Callable[..., str], down: Record | None) -> NodeView:
     )
 
 
-def _partition(seen: View, name: str, real: set[str]) -> PartitionView:
+def _partition(seen: View, name: str, real: set[str], release: Release) -> PartitionView:
     record = seen.partitions[name]
-    exclusive = record.get("exclusive").lower()
+    whole, exclusive_topo = _exclusive(record, release)
     return PartitionView(
         name,
         frozenset(seen.partition_nodes(name).names & real),
-        default=record.get("default").lower() == "yes",
-        whole=record.get("oversubscribe").lower().startswith("exclusive"),
-        exclusive_topo=record.get("exclusivetopo").lower() == "yes" or exclusive == "topo",
+        default=canonical(ValueKind.BOOLEAN, record.get("default")) is True,
+        whole=whole,
+        exclusive_topo=exclusive_topo,
         max_nodes=part_limit(record.get("maxnodes")),
         min_nodes=part_limit(record.get("minnodes")) or 0,
         state=record.get("state").upper() or "UP",
     )
+
+
+def _exclusive(record: Record, release: Release) -> tuple[bool, bool]:
+    """Whether a partition gives whole nodes, and whole blocks, in the order in which ``_parse_partitionname``
+    (read_config.c) reads its keys: from 26.05 on blocks imply nodes, unless OverSubscribe says otherwise."""
+    sharing = record.get("oversubscribe").lower()
+    whole = sharing == "exclusive"
+    topo = canonical(ValueKind.BOOLEAN, record.get("exclusivetopo")) is True
+    if not release.has_exclusive_partitions:
+        return whole, topo
+    match record.get("exclusive").lower():
+        case "no" | "none":
+            return False, False
+        case "node":
+            return True, False
+        case "user":
+            return whole or (topo and not sharing), False
+        case "topo":
+            return True, True
+        case _:
+            return whole or (topo and not sharing), topo
 
 
 def enforced(value: str) -> bool:

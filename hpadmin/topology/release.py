@@ -83,6 +83,12 @@ class Release:
         """The topology's own reason is that of a job that waits (26.05)."""
         return self >= Release(26, 5)
 
+    @property
+    def has_exclusive_partitions(self) -> bool:
+        """A partition's ``Exclusive`` (NO, NODE, USER, TOPO) is read and shown instead of ``OverSubscribe=EXCLUSIVE``,
+        and exclusive use of blocks implies that of nodes (26.05)."""
+        return self >= Release(26, 5)
+
 
 CONF_RELEASE = Release(24, 11)
 """The rules for files that do not say which release reads them."""

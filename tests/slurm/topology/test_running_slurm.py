@@ -11,7 +11,7 @@ import pytest
 from hpadmin.slurm.hostlist import expand
 from hpadmin.topology.graph import BlockTopology
 from hpadmin.topology.live import from_running
-from hpadmin.topology.offline import ReadFile
+from hpadmin.topology.offline import ReadFile, from_configuration
 from hpadmin.topology.placement import Planner, Request, Snapshot
 from hpadmin.topology.show import as_lines
 from tests.slurm.topology.oracle import SLURM_CONF
@@ -26,8 +26,19 @@ NodeName=a[1-4] CPUs=4 State=CLOUD Feature=fast Gres=gpu:2
 NodeName=b[1-4] CPUs=4 State=CLOUD Weight=5
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE
 PartitionName=some Nodes=b[1-4] MaxTime=INFINITE ExclusiveTopo=YES
+PartitionName=whole Nodes=ALL OverSubscribe=EXCLUSIVE
+PartitionName=both Nodes=b[1-4] OverSubscribe=EXCLUSIVE ExclusiveTopo=true
 TopologyPlugin=topology/block
 """
+EXCLUSIVE = """\
+PartitionName=nobody Nodes=ALL OverSubscribe=EXCLUSIVE Exclusive=NO
+PartitionName=node Nodes=ALL Exclusive=NODE
+PartitionName=user Nodes=ALL OverSubscribe=EXCLUSIVE Exclusive=user
+PartitionName=topo Nodes=ALL OverSubscribe=NO Exclusive=TOPO
+PartitionName=twice Nodes=ALL ExclusiveTopo=YES Exclusive=USER
+PartitionName=shared Nodes=ALL Exclusive=USER
+"""
+"""What 26.05 reads besides."""
 CONF = "BlockName=us1 Nodes=a[1-4]\nBlockName=us2 Nodes=b[1-4]\nBlockSizes=4\n"
 YAML = """\
 - topology: ultraservers
@@ -65,7 +76,8 @@ def running(request: pytest.FixtureRequest) -> Iterator[Box]:
             ["sh", "-c", "head -c 1024 /dev/urandom >/etc/slurm/slurm.key; chmod 600 /etc/slurm/slurm.key"],
             timeout=120,
         ).check()
-        machine.put("/etc/slurm/slurm.conf", SLURM_CONF.format(root=ROOT) + NODES)
+        more = EXCLUSIVE if request.param == "26.05" else ""
+        machine.put("/etc/slurm/slurm.conf", SLURM_CONF.format(root=ROOT) + NODES + more)
         name, text = ("topology.conf", CONF) if request.param == "24.11" else ("topology.yaml", YAML)
         machine.put(f"/etc/slurm/{name}", text)
         machine.run(["slurmctld", "-c"], timeout=240).check()
@@ -103,16 +115,25 @@ def test_nodes_jobs_and_partitions(running: Box) -> None:
     assert sorted((sorted(job.nodes), job.whole, job.partition) for job in snapshot.jobs) == [
         (["a1"], True, "all"),
         (["a2"], False, "all"),
-        (["b1"], False, "some"),
+        (["b1"], snapshot.release.has_exclusive_partitions, "some"),
     ]
-    assert {one.name: (one.default, one.exclusive_topo) for one in snapshot.partitions} == {
-        "all": (True, False),
-        "some": (False, True),
-    }
+    assert [one.name for one in snapshot.partitions if one.default] == ["all"]
     topology = snapshot.topologies.default.topology
     assert isinstance(topology, BlockTopology)
     assert [block.name for block in topology.blocks] == ["us1", "us2"]
     assert any("broken fan" in line for line in as_lines(snapshot))
+
+
+def test_partitions_that_share_nothing_are_read_from_files_as_slurmctld_reads_them(running: Box) -> None:
+    live = snapshot_of(running)
+    told = {one.name: (one.whole, one.exclusive_topo) for one in live.partitions}
+    files = from_configuration(reader(running), live.release)
+    assert {one.name: (one.whole, one.exclusive_topo) for one in files.partitions} == told
+    new = live.release.has_exclusive_partitions
+    assert told["all"] == (False, False)
+    assert told["whole"] == (True, False)
+    assert told["both"] == (True, True)
+    assert told["some"] == (new, True)
 
 
 WANTED = [

@@ -111,7 +111,9 @@ def _replay(scenario: Mapping[str, Any], tally: Tally) -> None:
         blocks.update(dict.fromkeys(unit.nodes, unit.name))
     as_written = scenario["plugin"] == "block" and not release.reads_yaml
     order = table_order(scenario["nodes"], as_written=as_written)
-    limits = scenario.get("partition_limits", {})
+    limits = dict(scenario.get("partition_limits", {}))
+    if scenario["exclusive_topo_partition"] and release.has_exclusive_partitions:
+        limits["whole"] = True
     drained: set[str] = set(scenario.get("down", ()))
     jobs: list[tuple[JobView, dict[str, int]]] = []
     classes: Counter[str] = Counter()
