@@ -15,13 +15,15 @@ trap 'exec >/dev/null 2>&1; wait; rm -rf "$work"' EXIT
 ln -s "$here" "$work/lifecycle"
 mkfifo "$work/output"
 tee -a "$log" <"$work/output" &
+ended=$!
 exec >"$work/output" 2>&1
 
-# Whoever stops this script means the lifecycle.
-child=
+# Whoever stops this script means the lifecycle: what was started last, if it is not known to have ended. (A variable
+# with its process id would be set a moment after it runs.) What was forked just now loses the signal, and looks.
 stop() {
     trap '' HUP INT TERM
-    [ -z "$child" ] || kill "$child" || :
+    : >"$work/stopped"
+    [ "$!" = "$ended" ] || kill "$!" 2>/dev/null || :
     echo "on_create failed: it was stopped by SIG$1"
     exit 1
 }
@@ -48,11 +50,14 @@ start() {
     for python in "$environment/bin/python3" $pythons; do
         command -v "$python" >/dev/null || continue
         for path in "$work" "$work:${here%/*}"; do
-            PYTHONPATH=$path PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 "$python" -c "$program" "$@" &
-            child=$!
+            (
+                [ ! -e "$work/stopped" ] || exit 1
+                export PYTHONPATH="$path" PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+                exec "$python" -c "$program" "$@"
+            ) &
             status=0
-            wait "$child" || status=$?
-            child=
+            wait "$!" || status=$?
+            ended=$!
             [ "$status" -eq "$unfit" ] || return "$status"
         done
     done

@@ -7,6 +7,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,3 +173,24 @@ def test_whoever_stops_the_script_stops_the_lifecycle(host: Host, sent: signal.S
     assert list((host.root / "tmp").iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.kill(lifecycle, 0)
+
+
+def test_nothing_that_is_just_being_started_outlives_a_stop(host: Host) -> None:
+    """Moments around the start of the lifecycle: its process is forked, is not yet known, has not yet been executed."""
+    host.program("python3", f'#!/bin/sh\nexec "{shutil.which("sleep")}" 1000\n')
+    for moment in range(40):
+        process = host.start()
+        while not stops(process.pid):
+            assert process.poll() is None
+        time.sleep(moment / 10_000)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
+        assert (process.returncode, said) == (1, "on_create failed: it was stopped by SIGTERM\n")
+    assert list((host.root / "tmp").iterdir()) == []
+
+
+def stops(pid: int) -> bool:
+    """Whether the process has something to do at SIGTERM."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:")), 0)
+    return bool(caught >> signal.SIGTERM - 1 & 1)
