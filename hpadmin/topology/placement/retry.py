@@ -6,7 +6,7 @@ they can."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from hpadmin.topology.placement.bits import members, outside
@@ -59,9 +59,12 @@ def _smallest_first(
     if (demand.whole or not failed.touched) and len(set(resources)) == 1:
         return failed
     left = {node: resources[node] for node in members(rest)}
-    largest = max(left.values(), default=0)
+    # A failed evaluation leaves the nodes that it had picked with the one CPU that it wanted of them, and their GPUs
+    # (``eval_nodes_cpus_to_use``, which does not look at jobs of whole nodes).
+    reduced = {} if demand.whole else {node: count - pool.cpus[node] + 1 for node, count in left.items()}
     answer = failed
-    _reduce(left, answer, demand)
+    _reduce(left, answer, reduced)
+    largest = max(left.values(), default=0)
     removable = {node: value for node, value in left.items() if not demand.required >> node & 1}
     count = 1
     while removable:
@@ -83,17 +86,15 @@ def _smallest_first(
         answer = evaluate(replace(pool, available=rest))
         if answer.ok or rest.bit_count() <= demand.nodes:
             return answer
-        _reduce(removable, answer, demand)
+        _reduce(removable, answer, reduced)
     return answer
 
 
-def _reduce(left: dict[int, int], answer: Answer, demand: Demand) -> None:
-    """A failed evaluation leaves the nodes that it had picked with the one CPU that it wanted of them."""
-    if demand.whole:
-        return
+def _reduce(left: dict[int, int], answer: Answer, reduced: Mapping[int, int]) -> None:
+    """Give the nodes of `left` that an evaluation has picked what it has left of them."""
     for node in members(answer.touched):
-        if node in left:
-            left[node] = 1
+        if node in left and node in reduced:
+            left[node] = reduced[node]
 
 
 def _as_told(
