@@ -84,6 +84,11 @@ class Release:
         return self >= Release(26, 5)
 
     @property
+    def counts_segments_first(self) -> bool:
+        """Segments are counted before any is placed: a job for which there are too few is told so (26.05.5)."""
+        return self >= Release(26, 5)
+
+    @property
     def has_exclusive_partitions(self) -> bool:
         """A partition's ``Exclusive`` (NO, NODE, USER, TOPO) is read and shown instead of ``OverSubscribe=EXCLUSIVE``,
         and exclusive use of blocks implies that of nodes (26.05)."""

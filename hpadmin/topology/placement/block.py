@@ -96,6 +96,8 @@ class _Evaluation:
             outer = layout.level_for(together)
             self.per_enclosure = total if outer is None else 1 << max(0, outer - (level or 0))
         self._check_required(count)
+        if count > 1 and self.release.counts_segments_first:
+            self._count_segments(count)
 
         for number in range(count):
             try:
@@ -116,6 +118,16 @@ class _Evaluation:
                 for block in used:
                     self.counts[block] = (layout.masks[block] & left).bit_count()
         return self.allocated
+
+    def _count_segments(self, wanted: int) -> None:
+        """Give up where the aggregates, each by itself, have too few free nodes for so many segments."""
+        self.counts = on_base = self.layout.count(self.candidates)
+        starts = range(0, len(on_base), self.span)
+        held = sum(sum(on_base[start : start + self.span]) // self.unit for start in starts)
+        if held < wanted:
+            unit = "block" if self.span == 1 else f"group of {self.span} neighbouring blocks"
+            why = f"{held} of {wanted} segments fit: each needs {self.unit} free nodes in one {unit}"
+            raise _Failed(Code.SEGMENT_NO_FIT, Action.BREAK, why)
 
     def _check_required(self, segments: int) -> None:
         required = self.required
