@@ -63,9 +63,10 @@ class Host:
             "DONE": str(self.root / "done"),
             "TMPDIR": str(self.root / "tmp"),
         }
-        script = str(self.root / "lifecycle/on_create.sh")
+        # A shell cannot trap what was ignored when it began, as SIGHUP is for all below a nohup(1).
+        script = [str(shutil.which("env")), "--default-signal", str(self.root / "lifecycle/on_create.sh")]
         pipe = subprocess.PIPE
-        return subprocess.Popen([script, *arguments], env=environment, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen([*script, *arguments], env=environment, stdout=pipe, stderr=pipe, text=True)
 
     def run(self, *arguments: str) -> tuple[int, str]:
         process = self.start(*arguments)
