@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from hpadmin.topology.placement.bits import members, outside
 from hpadmin.topology.placement.demand import Action, Answer, Code, Demand, Pool
 
+_NOT_YET = 0
+"""The weight of a run that another weight began, until it has a node of its own: no node's, and not None."""
+
 
 @dataclass(slots=True)
 class _Run:
     nodes: list[int]
     weight: int | None = None
-    """Set by the first node that is not required; Slurm lets any weight follow required nodes."""
+    """Set by the first node that is not required; Slurm lets any weight follow required nodes after a gap."""
     cpus: int = 0
     required: int = -1
     """The first required node in it; -1 without one."""
@@ -58,18 +61,21 @@ def _runs(demand: Demand, pool: Pool) -> list[_Run]:
         for node in members(group & pool.available):
             weight_of[node] = weight
     runs: list[_Run] = []
-    current: _Run | None = None
-    previous = -2
+    current = _Run([])
+    previous = -1
     for node in sorted(weight_of):
-        if current is not None and (
-            node != previous + 1 or (current.weight is not None and weight_of[node] != current.weight)
-        ):
+        if node != previous + 1:
             if current.nodes:
                 runs.append(current)
-            current = None
-        previous = node
-        if current is None:
             current = _Run([])
+        previous = node
+        if current.weight not in (None, weight_of[node]):
+            if current.nodes:
+                runs.append(current)
+                current = _Run([], _NOT_YET)
+            else:
+                # Required nodes that began a run are forgotten where another node follows.
+                current.required = -1
         if demand.required >> node & 1:
             if current.required < 0:
                 current.required = node
@@ -77,7 +83,7 @@ def _runs(demand: Demand, pool: Pool) -> list[_Run]:
         current.weight = weight_of[node]
         current.nodes.append(node)
         current.cpus += pool.cpus[node]
-    if current is not None and current.nodes:
+    if current.nodes:
         runs.append(current)
     return runs
 
