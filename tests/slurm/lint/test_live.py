@@ -147,7 +147,7 @@ def controller(roomy: Box) -> Iterator[Box]:
     roomy.put("/etc/slurm/slurm.key", os.urandom(1024), mode=0o600)
     roomy.run(["mkdir", "-p", "/var/spool/real", "/var/log/slurm"], timeout=120).check()
     roomy.run(["slurmctld", "-i"], timeout=120).check()
-    until(lambda: roomy.run(["scontrol", "ping"], timeout=10).returncode == 0)
+    until(lambda: roomy.run(["scontrol", "ping"], timeout=120).returncode == 0)
     script = "#!/bin/sh\nsleep 600\n"
     roomy.run(["sbatch", "-w", "n1", "-N1"], timeout=120, stdin=script).check()
     roomy.run(["sbatch", "-p", "old", "-H"], timeout=120, stdin=script).check()
@@ -189,7 +189,7 @@ def test_a_copy_of_the_state_tells_which_jobs_a_change_would_end(controller: Box
     assert any("CLUSTER NAME MISMATCH" in message.text for message in renamed.messages)
 
     # Nothing of it reached the real one or stayed behind.
-    assert controller.run(["scontrol", "ping"], timeout=10).returncode == 0
+    assert controller.run(["scontrol", "ping"], timeout=120).returncode == 0
     assert controller.run(["stat", "-c", "%i", "/run/slurmctld/sack.socket"], timeout=120).stdout == socket
     assert controller.run(["squeue", "-h", "-o", "%i %T"], timeout=120).stdout == jobs
     assert controller.run(["cat", "/etc/hosts"], timeout=120).stdout == hosts

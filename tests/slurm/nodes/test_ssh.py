@@ -121,7 +121,8 @@ def test_a_reboot_that_fails_is_refused_with_its_words(machine: Machine) -> None
 
 
 def test_a_reboot_that_hangs_may_have_been_heard(machine: Machine) -> None:
-    provider = Ssh(["n1"], machine.access(timeout=1), reboot=["sleep", "30"])
+    # Time enough to log in, on a slow machine too, and none for the command.
+    provider = Ssh(["n1"], machine.access(timeout=5), reboot=["sleep", "120"])
     assert provider.repair(Repair.REBOOT, ["n1"])["n1"].answer is Answer.LOST
 
 
